@@ -1,0 +1,57 @@
+//! What a user asks for, and what it did.
+
+use super::{Form, Limits, Refusal, Value};
+use crate::ident::Version;
+
+/// A JSON Patch (RFC 6902) with `increment` and `splice`, checked.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Patch(());
+
+impl Patch {
+    /// A patch from the bytes of a JSON array of operations.
+    ///
+    /// # Errors
+    /// `BadJson`, `DuplicateKey`, `TooDeep` as the parser's; `BadPatch` for anything that is no operation.
+    pub fn parse(_bytes: &[u8], _form: Form, _limits: &Limits) -> Result<Self, Refusal> {
+        todo!()
+    }
+}
+
+/// What a user asks for.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Edit {
+    /// The whole value. Its root has to be a map (`RootMustBeObject`).
+    Put(Value),
+    /// A merge patch (RFC 7396). Its root has to be a map.
+    MergePatch(Value),
+    /// A JSON Patch.
+    JsonPatch(Patch),
+    /// A tombstone.
+    Delete,
+}
+
+/// What people are told about a change; decides nothing.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Stamp {
+    /// Seconds since 1970.
+    pub time_seconds: i64,
+    /// `Tombolo-Message`
+    pub message: Option<String>,
+}
+
+/// What an edit or merge did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Delta {
+    /// New changes, encoded, in an order that respects their dependencies. Empty: nothing changed.
+    pub changes: Vec<Vec<u8>>,
+    /// The version before.
+    pub before: Version,
+    /// The version after.
+    pub after: Version,
+    /// Whether the edit's base was not the version before.
+    pub merged: bool,
+    /// Whether the document did not exist, or was deleted, before.
+    pub created: bool,
+    /// Whether the document is deleted after.
+    pub deleted: bool,
+}

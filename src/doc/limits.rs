@@ -1,0 +1,28 @@
+//! The bounds of one document and one edit.
+
+/// Bounds of what an edit may make, each with a name in the configuration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Deepest nesting; the root is depth 1.
+    pub depth_max: usize,
+    /// Most keys of one object.
+    pub object_keys_max: usize,
+    /// Most elements of one list.
+    pub list_length_max: usize,
+    /// Most operations of one change.
+    pub change_operations_max: usize,
+    /// Largest document, in bytes of its plain JSON.
+    pub document_bytes_max: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            depth_max: 100,
+            object_keys_max: 100_000,
+            list_length_max: 1_000_000,
+            change_operations_max: 250_000,
+            document_bytes_max: 16 << 20,
+        }
+    }
+}

@@ -1,0 +1,50 @@
+//! Why an edit, or the bytes that should have been one, was refused.
+
+/// What was wrong; each kind is one error code of the HTTP interface.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum RefusalKind {
+    /// Not JSON, or JSON with numbers or strings that cannot be kept.
+    BadJson,
+    /// An object names one key twice.
+    DuplicateKey,
+    /// Nested deeper than the limit.
+    TooDeep,
+    /// The root is not an object.
+    RootMustBeObject,
+    /// Not a JSON Patch: an unknown operation, a missing member, a malformed pointer.
+    BadPatch,
+    /// A pointer leads nowhere.
+    BadPointer,
+    /// The value at a place is not of the type that the edit needs.
+    WrongType,
+    /// A `test` operation did not hold.
+    PatchTestFailed,
+    /// More keys, elements or operations than the limits allow.
+    TooLarge,
+    /// A version names changes that this document does not hold.
+    VersionNotFound,
+}
+
+/// A refused edit. Nothing was changed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{detail}")]
+pub struct Refusal {
+    /// What was wrong.
+    pub kind: RefusalKind,
+    /// For people.
+    pub detail: String,
+    /// The place, as a JSON Pointer (RFC 6901), where there is one.
+    pub pointer: Option<String>,
+}
+
+impl Refusal {
+    /// A refusal of the whole.
+    pub fn new(kind: RefusalKind, detail: impl Into<String>) -> Self {
+        Self { kind, detail: detail.into(), pointer: None }
+    }
+
+    /// A refusal at a place.
+    pub fn at(kind: RefusalKind, pointer: impl Into<String>, detail: impl Into<String>) -> Self {
+        Self { kind, detail: detail.into(), pointer: Some(pointer.into()) }
+    }
+}
