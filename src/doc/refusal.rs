@@ -1,5 +1,7 @@
 //! Why an edit, or the bytes that should have been one, was refused.
 
+use super::Pointer;
+
 /// What was wrong; each kind is one error code of the HTTP interface.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum RefusalKind {
@@ -46,5 +48,34 @@ impl Refusal {
     /// A refusal at a place.
     pub fn at(kind: RefusalKind, pointer: impl Into<String>, detail: impl Into<String>) -> Self {
         Self { kind, detail: detail.into(), pointer: Some(pointer.into()) }
+    }
+}
+
+/// A refusal on its way out of nested values: each level that it leaves adds its name.
+#[derive(Debug)]
+pub(super) struct Fault {
+    kind: RefusalKind,
+    detail: String,
+    /// Innermost first.
+    path: Vec<String>,
+}
+
+impl Fault {
+    /// A fault of the value at hand. Boxed, because it is carried through every level's result.
+    pub(super) fn new(kind: RefusalKind, detail: impl Into<String>) -> Box<Self> {
+        Box::new(Self { kind, detail: detail.into(), path: Vec::new() })
+    }
+
+    /// The same fault, seen from the value that holds the faulty one under this key or index.
+    pub(super) fn within(mut self: Box<Self>, token: impl Into<String>) -> Box<Self> {
+        self.path.push(token.into());
+        self
+    }
+}
+
+impl From<Box<Fault>> for Refusal {
+    fn from(fault: Box<Fault>) -> Self {
+        let pointer = Pointer(fault.path.into_iter().rev().collect());
+        Self::at(fault.kind, pointer.to_string(), fault.detail)
     }
 }

@@ -1,6 +1,8 @@
 //! A JSON value with the types that Automerge keeps beyond JSON's.
 
-use std::collections::BTreeMap;
+use super::timestamp;
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use std::{borrow::Cow, collections::BTreeMap};
 
 /// How JSON is written and read at the rim.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -39,4 +41,121 @@ pub enum Value {
     List(Vec<Value>),
     /// An object.
     Map(BTreeMap<String, Value>),
+}
+
+impl Value {
+    /// Whether this is an object or a list.
+    pub fn is_container(&self) -> bool {
+        matches!(self, Self::Map(_) | Self::List(_))
+    }
+
+    /// How deep this nests: a scalar 0, an empty container 1.
+    pub fn depth(&self) -> usize {
+        if let Self::List(list) = self {
+            1 + list.iter().map(Self::depth).max().unwrap_or(0)
+        } else if let Self::Map(map) = self {
+            1 + map.values().map(Self::depth).max().unwrap_or(0)
+        } else {
+            0
+        }
+    }
+
+    /// Whether writing one over the other is no change.
+    ///
+    /// Types that read alike in plain JSON and have equal content are the same: text and string,
+    /// counter and integer, timestamp and its text, bytes and their base64. `1` and `1.0` differ,
+    /// and so do `0.0` and `-0.0`, and `null` and the floats that plain JSON shows as `null`;
+    /// a NaN is the same as itself.
+    pub fn same_content(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::List(one), Self::List(two)) => {
+                one.len() == two.len() && one.iter().zip(two).all(|(a, b)| a.same_content(b))
+            }
+            (Self::Map(one), Self::Map(two)) => {
+                one.len() == two.len()
+                    && one.iter().zip(two).all(|(a, b)| a.0 == b.0 && a.1.same_content(b.1))
+            }
+            (Self::Bytes(one), Self::Bytes(two)) => one == two,
+            (Self::Timestamp(one), Self::Timestamp(two)) => one == two,
+            _ => match (self.reading(), other.reading()) {
+                (Some(one), Some(two)) => one == two,
+                _ => false,
+            },
+        }
+    }
+
+    /// What a scalar reads as in plain JSON; `None` for a container.
+    fn reading(&self) -> Option<Reading<'_>> {
+        Some(match self {
+            Self::Null => Reading::Null,
+            Self::Bool(truth) => Reading::Bool(*truth),
+            Self::Int(number) | Self::Counter(number) => Reading::Integer(i128::from(*number)),
+            Self::Uint(number) => Reading::Integer(i128::from(*number)),
+            Self::Float(number) if number.is_nan() => Reading::Float(f64::NAN.to_bits()),
+            Self::Float(number) => Reading::Float(number.to_bits()),
+            Self::String(text) | Self::Text(text) => Reading::String(Cow::Borrowed(text)),
+            Self::Timestamp(ms) => match timestamp::print(*ms) {
+                Some(text) => Reading::String(Cow::Owned(text)),
+                None => Reading::Integer(i128::from(*ms)),
+            },
+            Self::Bytes(bytes) => Reading::String(Cow::Owned(STANDARD.encode(bytes))),
+            Self::List(_) | Self::Map(_) => return None,
+        })
+    }
+}
+
+#[derive(PartialEq)]
+enum Reading<'a> {
+    Null,
+    Bool(bool),
+    Integer(i128),
+    /// The bits, so that `-0.0` differs from `0.0`.
+    Float(u64),
+    String(Cow<'a, str>),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Value;
+    use std::collections::BTreeMap;
+
+    #[test]
+    fn types_that_read_alike_with_equal_content_are_the_same() {
+        let string = |text: &str| Value::String(text.to_owned());
+        let same = [
+            (Value::Text("a".to_owned()), string("a")),
+            (Value::Counter(3), Value::Int(3)),
+            (Value::Uint(3), Value::Int(3)),
+            (Value::Uint(3), Value::Counter(3)),
+            (Value::Timestamp(0), string("1970-01-01T00:00:00.000Z")),
+            (Value::Timestamp(i64::MAX), Value::Int(i64::MAX)),
+            (Value::Bytes(b"hi".to_vec()), string("aGk=")),
+            (Value::Float(f64::NAN), Value::Float(-f64::NAN)),
+        ];
+        let differing = [
+            (Value::Int(1), Value::Float(1.0)),
+            (Value::Float(0.0), Value::Float(-0.0)),
+            (Value::Float(f64::NAN), Value::Null),
+            (Value::Int(-1), Value::Uint(u64::MAX)),
+            (Value::Null, Value::Bool(false)),
+            (string("1"), Value::Int(1)),
+            (Value::Timestamp(0), string("1970-01-01T00:00:00Z")),
+            (Value::Bytes(b"hi".to_vec()), string("hi")),
+            (Value::List(Vec::new()), Value::Map(BTreeMap::new())),
+            (Value::List(Vec::new()), Value::Null),
+        ];
+        let list = |value: &Value| Value::List(vec![Value::Null, value.clone()]);
+        let map = |value: &Value| Value::Map([("k".to_owned(), value.clone())].into());
+        let other = |value: &Value| Value::Map([("l".to_owned(), value.clone())].into());
+        for (pairs, expected) in [(&same[..], true), (&differing[..], false)] {
+            for (one, two) in pairs {
+                assert_eq!(one.same_content(two), expected, "{one:?} {two:?}");
+                assert_eq!(two.same_content(one), expected, "{two:?} {one:?}");
+                assert_eq!(list(one).same_content(&list(two)), expected);
+                assert_eq!(map(one).same_content(&map(two)), expected);
+                assert!(!map(one).same_content(&other(one)));
+                assert!(one.same_content(one));
+            }
+        }
+    }
 }
