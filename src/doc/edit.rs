@@ -1,21 +1,7 @@
 //! What a user asks for, and what it did.
 
-use super::{Form, Limits, Refusal, Value};
+use super::{Patch, Value};
 use crate::ident::Version;
-
-/// A JSON Patch (RFC 6902) with `increment` and `splice`, checked.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Patch(());
-
-impl Patch {
-    /// A patch from the bytes of a JSON array of operations.
-    ///
-    /// # Errors
-    /// `BadJson`, `DuplicateKey`, `TooDeep` as the parser's; `BadPatch` for anything that is no operation.
-    pub fn parse(_bytes: &[u8], _form: Form, _limits: &Limits) -> Result<Self, Refusal> {
-        todo!()
-    }
-}
 
 /// What a user asks for.
 #[derive(Debug, Clone, PartialEq)]

@@ -24,15 +24,20 @@ type Parsed<T> = Result<T, Box<Fault>>;
 ///   count.
 /// - `WrongType`: in typed JSON, an object that looks like a type and is none.
 pub fn parse(bytes: &[u8], form: Form, limits: &Limits) -> Result<Value, Refusal> {
-    let value = match form {
-        Form::Plain => read(bytes, limits.depth_max, limits)?,
-        Form::Typed => {
-            // Each level may be wrapped once, and the innermost scalar once more.
-            let depth_max = limits.depth_max.saturating_mul(2).saturating_add(1);
-            typed::interpret(read(bytes, depth_max, limits)?, limits.depth_max)?
-        }
-    };
-    Ok(value)
+    let json = read(bytes, text_depth_max(form, limits.depth_max), limits)?;
+    Ok(match form {
+        Form::Plain => json,
+        Form::Typed => typed::interpret(json, limits.depth_max)?,
+    })
+}
+
+/// How deep the text of a value may nest: in typed JSON each level may be wrapped once, and the
+/// innermost scalar once more.
+pub(super) fn text_depth_max(form: Form, depth_max: usize) -> usize {
+    match form {
+        Form::Plain => depth_max,
+        Form::Typed => depth_max.saturating_mul(2).saturating_add(1),
+    }
 }
 
 /// Reads JSON text as it stands, types not interpreted, at most `depth_max` deep.

@@ -2,7 +2,7 @@
 
 use super::timestamp;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use std::{borrow::Cow, collections::BTreeMap};
+use std::{borrow::Cow, collections::BTreeMap, iter::once, ops::Range};
 
 /// How JSON is written and read at the rim.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -67,18 +67,28 @@ impl Value {
     /// and so do `0.0` and `-0.0`, and `null` and the floats that plain JSON shows as `null`;
     /// a NaN is the same as itself.
     pub fn same_content(&self, other: &Self) -> bool {
+        self.alike(other, |one, two| one == two)
+    }
+
+    /// Whether both read as equal JSON: as [`Value::same_content`], but numbers are equal if their
+    /// numeric values are, `1` and `1.0` too. So `test` compares (RFC 6902, section 4.6).
+    pub fn reads_equal(&self, other: &Self) -> bool {
+        self.alike(other, read_equal)
+    }
+
+    fn alike(&self, other: &Self, scalars: fn(&Reading<'_>, &Reading<'_>) -> bool) -> bool {
         match (self, other) {
             (Self::List(one), Self::List(two)) => {
-                one.len() == two.len() && one.iter().zip(two).all(|(a, b)| a.same_content(b))
+                one.len() == two.len() && one.iter().zip(two).all(|(a, b)| a.alike(b, scalars))
             }
             (Self::Map(one), Self::Map(two)) => {
                 one.len() == two.len()
-                    && one.iter().zip(two).all(|(a, b)| a.0 == b.0 && a.1.same_content(b.1))
+                    && one.iter().zip(two).all(|(a, b)| a.0 == b.0 && a.1.alike(b.1, scalars))
             }
             (Self::Bytes(one), Self::Bytes(two)) => one == two,
             (Self::Timestamp(one), Self::Timestamp(two)) => one == two,
             _ => match (self.reading(), other.reading()) {
-                (Some(one), Some(two)) => one == two,
+                (Some(one), Some(two)) => scalars(&one, &two),
                 _ => false,
             },
         }
@@ -104,6 +114,7 @@ impl Value {
     }
 }
 
+/// What plain JSON tells of a scalar.
 #[derive(PartialEq)]
 enum Reading<'a> {
     Null,
@@ -112,6 +123,39 @@ enum Reading<'a> {
     /// The bits, so that `-0.0` differs from `0.0`.
     Float(u64),
     String(Cow<'a, str>),
+}
+
+fn read_equal(one: &Reading<'_>, two: &Reading<'_>) -> bool {
+    match (one, two) {
+        (Reading::Float(a), Reading::Float(b)) => {
+            a == b || f64::from_bits(*a) == f64::from_bits(*b)
+        }
+        (Reading::Integer(integer), Reading::Float(float))
+        | (Reading::Float(float), Reading::Integer(integer)) => {
+            exact_integer(f64::from_bits(*float)) == Some(*integer)
+        }
+        _ => one == two,
+    }
+}
+
+/// The integer that a float is, if it is one that could be within i64 or u64.
+fn exact_integer(float: f64) -> Option<i128> {
+    // 2^64
+    const BOUND: f64 = 18_446_744_073_709_551_616.0;
+    #[expect(clippy::cast_possible_truncation, reason = "it has no fraction and is within bounds")]
+    let integer = float as i128;
+    (float.fract() == 0.0 && float.abs() <= BOUND).then_some(integer)
+}
+
+/// The bytes of `text` that `count` Unicode code points from the one at `at` take; `None` past the
+/// end.
+pub(super) fn code_points(text: &str, at: usize, count: usize) -> Option<Range<usize>> {
+    let boundary = |index: usize, from: usize| {
+        let offsets = text[from..].char_indices().map(|(offset, _)| from + offset);
+        offsets.chain(once(text.len())).nth(index)
+    };
+    let start = boundary(at, 0)?;
+    Some(start..boundary(count, start)?)
 }
 
 #[cfg(test)]
@@ -155,6 +199,31 @@ mod tests {
                 assert_eq!(map(one).same_content(&map(two)), expected);
                 assert!(!map(one).same_content(&other(one)));
                 assert!(one.same_content(one));
+            }
+        }
+    }
+
+    #[test]
+    fn numbers_read_equal_if_they_are_numerically() {
+        let equal = [
+            (Value::Int(1), Value::Float(1.0)),
+            (Value::Counter(1), Value::Float(1.0)),
+            (Value::Float(0.0), Value::Float(-0.0)),
+            (Value::Uint(1 << 63), Value::Float(9_223_372_036_854_775_808.0)),
+            (Value::Float(f64::NAN), Value::Float(f64::NAN)),
+        ];
+        let differing = [
+            (Value::Int(1), Value::Float(1.5)),
+            (Value::Int((1 << 53) + 1), Value::Float(9_007_199_254_740_992.0)),
+            (Value::Int(i64::MAX), Value::Float(9_223_372_036_854_775_808.0)),
+            (Value::Int(0), Value::Float(f64::NAN)),
+            (Value::Int(i64::MAX), Value::Float(f64::INFINITY)),
+            (Value::Int(0), Value::Null),
+        ];
+        for (pairs, expected) in [(&equal[..], true), (&differing[..], false)] {
+            for (one, two) in pairs {
+                assert_eq!(one.reads_equal(two), expected, "{one:?} {two:?}");
+                assert_eq!(two.reads_equal(one), expected, "{two:?} {one:?}");
             }
         }
     }
