@@ -1,9 +1,25 @@
-//! One document: its changes, loaded.
+//! One document, loaded: edits and merges go in, JSON and changes come out.
 
-use super::{Delta, Edit, Form, Limits, Refusal, Stamp, Value};
+use super::{
+    Conflict, Delta, Edit, Form, Limits, Refusal, RefusalKind, Stamp, Value, conflict, life,
+    patching,
+    place::operation_name,
+    put::{Put, Unnamed},
+    standing::{GONE, GONE_NAMES_MAX, Standing},
+    view::{JsonSink, Scope},
+    write::Writing,
+};
 use crate::ident::{Hash, Version};
+use automerge::{
+    ActorId, Automerge, Change, ChangeHash, PatchLog, ROOT, ReadDoc,
+    transaction::{CommitOptions, Transactable},
+};
+use std::{
+    cell::Cell,
+    collections::{BTreeMap, BTreeSet},
+};
 
-/// The 16 random bytes under which one incarnation of a node writes.
+/// The random bytes under which one incarnation of a node writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Actor(pub [u8; 16]);
 
@@ -12,14 +28,10 @@ pub struct Actor(pub [u8; 16]);
 #[error("{0}")]
 pub struct Damaged(pub String);
 
-/// One document, loaded. Its state is a pure function of its changes.
-#[derive(Debug, Clone)]
-pub struct Document(());
-
 /// A document as bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rendering {
-    /// Compact JSON; `None` where the document is deleted (or was never written).
+    /// Compact JSON; `None` where the document is deleted, or nobody has written it.
     pub json: Option<Vec<u8>>,
     /// How many places hold values beside the one that shows.
     pub conflicts: u32,
@@ -27,70 +39,83 @@ pub struct Rendering {
     pub version: Version,
 }
 
-/// A place with several values.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Conflict {
-    /// JSON Pointer.
-    pub path: String,
-    /// The winner first; at most 32.
-    pub values: Vec<ConflictingValue>,
-    /// How many there are.
-    pub values_total: usize,
-}
-
-/// One of the values at a place.
-#[derive(Debug, Clone, PartialEq)]
-pub struct ConflictingValue {
-    /// The value.
-    pub value: Value,
-    /// The change that set it.
-    pub change: Hash,
-    /// Its actor, in hex.
-    pub actor: String,
-    /// Its time, seconds since 1970.
-    pub time: i64,
-    /// Whether it is the one that shows.
-    pub winner: bool,
+/// One document, loaded. What it shows is a pure function of its changes.
+#[derive(Debug, Clone)]
+pub struct Document {
+    automerge: Automerge,
+    standing: Standing,
+    actor: ActorId,
+    /// The size of its plain JSON when it was last rendered, or an estimate.
+    bytes: Cell<usize>,
 }
 
 impl Document {
     /// A document that nobody has written yet.
-    pub fn new(_actor: Actor) -> Self {
-        todo!()
+    pub fn new(actor: Actor) -> Self {
+        Self {
+            automerge: Automerge::new(),
+            standing: Standing::default(),
+            actor: ActorId::from(actor.0),
+            bytes: Cell::new(0),
+        }
     }
 
-    /// A document from its stored chunks, in stored order (a snapshot first, or changes alone).
-    /// `standing` is what [`Document::standing`] gave when `version` was stored.
+    /// A document from its stored chunks, in stored order: a snapshot and changes, or changes
+    /// alone. `standing` is what [`Document::standing`] gave when `version` was stored.
     ///
     /// # Errors
     /// [`Damaged`] if the chunks do not load, or not to `version`.
     pub fn load<'a>(
-        _chunks: impl IntoIterator<Item = &'a [u8]>,
-        _standing: &[u8],
-        _version: &Version,
-        _actor: Actor,
+        chunks: impl IntoIterator<Item = &'a [u8]>,
+        standing: &[u8],
+        version: &Version,
+        actor: Actor,
     ) -> Result<Self, Damaged> {
-        todo!()
+        let bytes: Vec<u8> = chunks.into_iter().flatten().copied().collect();
+        let automerge =
+            Automerge::load(&bytes).map_err(|error| Damaged(format!("does not load: {error}")))?;
+        let mut document = Self {
+            automerge,
+            standing: Standing::default(),
+            actor: ActorId::from(actor.0),
+            bytes: Cell::new(bytes.len()),
+        };
+        if document.version() != *version {
+            return Err(Damaged(format!("loads to version {}", document.version())));
+        }
+        if !standing.is_empty() {
+            document.standing = Standing::whole(&document.automerge);
+        }
+        Ok(document)
+    }
+
+    /// Goes on under another actor: one that no other copy of this document writes under.
+    pub fn set_actor(&mut self, actor: Actor) {
+        self.actor = ActorId::from(actor.0);
     }
 
     /// What has been seen.
     pub fn version(&self) -> Version {
-        todo!()
+        version_of(&self.automerge.get_heads())
     }
 
     /// Whether every head is a tombstone. `false` for a document that nobody has written.
     pub fn is_deleted(&self) -> bool {
-        todo!()
+        life::is_deleted(&self.automerge, &self.automerge.get_heads())
     }
 
     /// Whether there is nothing to read: never written, or deleted.
     pub fn is_absent(&self) -> bool {
-        todo!()
+        let heads = self.automerge.get_heads();
+        heads.is_empty() || life::is_deleted(&self.automerge, &heads)
     }
 
     /// Whether every change that `version` names is here.
-    pub fn holds(&self, _version: &Version) -> bool {
-        todo!()
+    pub fn holds(&self, version: &Version) -> bool {
+        let known = |hash: &Hash| {
+            self.automerge.get_change_meta_by_hash(&ChangeHash(hash.to_bytes())).is_some()
+        };
+        version.hashes().iter().all(known)
     }
 
     /// Makes an edit, at `base` or at the present.
@@ -99,55 +124,344 @@ impl Document {
     /// A [`Refusal`]; the document is as before.
     pub fn edit(
         &mut self,
-        _edit: &Edit,
-        _base: Option<&Version>,
-        _stamp: &Stamp,
-        _limits: &Limits,
+        edit: &Edit,
+        base: Option<&Version>,
+        stamp: &Stamp,
+        limits: &Limits,
     ) -> Result<Delta, Refusal> {
-        todo!()
+        let before = self.automerge.get_heads();
+        let base = match base {
+            None => before.clone(),
+            Some(base) => self.base(base)?,
+        };
+        if self.fits(edit, limits) {
+            return self.edit_at(&base, edit, stamp, limits);
+        }
+        // So near to the largest document the edit is tried on a copy first.
+        let mut trial = self.clone();
+        let delta = trial.edit_at(&base, edit, stamp, limits)?;
+        let bytes = trial.render(Form::Plain, None)?.json.map_or(0, |json| json.len());
+        if limits.document_bytes_max < bytes && self.bytes.get() < bytes {
+            let detail = format!("a document is at most {} bytes", limits.document_bytes_max);
+            return Err(Refusal::at(RefusalKind::TooLarge, "", detail));
+        }
+        *self = trial;
+        Ok(delta)
     }
 
-    /// Takes changes that others made (trusted bytes; the gate has seen them).
+    /// Whether a document after `edit` is surely within the limit on its size.
+    fn fits(&self, edit: &Edit, limits: &Limits) -> bool {
+        match edit {
+            // A value is bounded by the text it was read from, and replaces what was there.
+            Edit::Delete | Edit::Put(_) => true,
+            Edit::MergePatch(_) | Edit::JsonPatch(_) => {
+                self.bytes.get() < limits.document_bytes_max / 4
+            }
+        }
+    }
+
+    fn edit_at(
+        &mut self,
+        base: &[ChangeHash],
+        edit: &Edit,
+        stamp: &Stamp,
+        limits: &Limits,
+    ) -> Result<Delta, Refusal> {
+        let before = self.automerge.get_heads();
+        let merged = base != before;
+        let absent = self.is_absent();
+        self.automerge.set_actor(self.actor.clone());
+        if let Edit::Delete = edit {
+            life::mark(&mut self.automerge, base, Some(life::DELETE), stamp.time_seconds)?;
+        } else {
+            let present = merged.then(|| self.automerge.clone());
+            let standing = if merged {
+                Standing::at_version(&self.automerge, base)
+            } else {
+                self.standing.clone()
+            };
+            let task = Task {
+                edit,
+                base,
+                present: present.as_ref().map(|now| Scope::new(now, &self.standing)),
+                absent,
+                stamp,
+                limits,
+            };
+            task.write(&mut self.automerge, standing)?;
+        }
+        self.merge_heads(stamp)?;
+        let changes = self.automerge.get_changes(&before);
+        self.standing = self.standing.merged(&self.automerge, &before, &changes);
+        Ok(self.delta(&before, &changes, merged, absent))
+    }
+
+    /// Makes one head of too many.
+    fn merge_heads(&mut self, stamp: &Stamp) -> Result<(), Refusal> {
+        let heads = self.automerge.get_heads();
+        if life::HEADS_MAX < heads.len() {
+            let deleted = life::is_deleted(&self.automerge, &heads);
+            let message = if deleted { life::DELETE } else { life::MERGE };
+            life::mark(&mut self.automerge, &heads, Some(message), stamp.time_seconds)?;
+        }
+        Ok(())
+    }
+
+    fn delta(
+        &self,
+        before: &[ChangeHash],
+        changes: &[Change],
+        merged: bool,
+        absent: bool,
+    ) -> Delta {
+        let deleted = self.is_deleted();
+        Delta {
+            changes: changes.iter().map(|change| change.raw_bytes().to_vec()).collect(),
+            before: version_of(before),
+            after: self.version(),
+            merged,
+            created: absent && !deleted && !changes.is_empty(),
+            deleted,
+        }
+    }
+
+    /// Takes changes that others made. Their bytes have passed the gate, or were stored here.
+    /// Changes that are here already are skipped.
     ///
     /// # Errors
-    /// [`Damaged`] if they do not apply; the document is as before.
+    /// [`Damaged`] if they do not parse or a dependency is missing; the document is as before.
     pub fn merge<'a>(
         &mut self,
-        _changes: impl IntoIterator<Item = &'a [u8]>,
+        changes: impl IntoIterator<Item = &'a [u8]>,
     ) -> Result<Delta, Damaged> {
-        todo!()
+        let damaged = |error: &dyn std::fmt::Display| Damaged(format!("does not merge: {error}"));
+        let mut new = Vec::new();
+        for bytes in changes {
+            let change = Change::try_from(bytes).map_err(|error| damaged(&error))?;
+            if self.automerge.get_change_meta_by_hash(&change.hash()).is_none() {
+                new.push(change);
+            }
+        }
+        let before = self.automerge.get_heads();
+        let absent = self.is_absent();
+        if !new.is_empty() {
+            let mut trial = self.automerge.clone();
+            trial.apply_changes(new).map_err(|error| damaged(&error))?;
+            if !trial.get_missing_deps(&[]).is_empty() {
+                return Err(Damaged("a change that it depends on is missing".to_owned()));
+            }
+            self.automerge = trial;
+        }
+        let changes = self.automerge.get_changes(&before);
+        self.standing = self.standing.merged(&self.automerge, &before, &changes);
+        Ok(self.delta(&before, &changes, false, absent))
+    }
+
+    /// All changes that `version` has not seen, encoded, in an order that respects their
+    /// dependencies. Hashes that are not known here count as nothing.
+    pub fn changes_since(&self, version: &Version) -> Vec<Vec<u8>> {
+        let known = |hash: &ChangeHash| self.automerge.get_change_meta_by_hash(hash).is_some();
+        let heads: Vec<ChangeHash> =
+            version.hashes().iter().map(|hash| ChangeHash(hash.to_bytes())).filter(known).collect();
+        let changes = self.automerge.get_changes(&heads);
+        changes.iter().map(|change| change.raw_bytes().to_vec()).collect()
     }
 
     /// The document as JSON, now or at a version.
     ///
     /// # Errors
     /// `VersionNotFound`.
-    pub fn render(&self, _form: Form, _at: Option<&Version>) -> Result<Rendering, Refusal> {
-        todo!()
+    pub fn render(&self, form: Form, at: Option<&Version>) -> Result<Rendering, Refusal> {
+        let present = self.automerge.get_heads();
+        let heads = match at {
+            None => present.clone(),
+            Some(version) => self.base(version)?,
+        };
+        let version = version_of(&heads);
+        if heads.is_empty() || life::is_deleted(&self.automerge, &heads) {
+            return Ok(Rendering { json: None, conflicts: 0, version });
+        }
+        let (json, conflicts) = if heads == present {
+            print(Scope::new(&self.automerge, &self.standing), form)
+        } else {
+            let standing = Standing::at_version(&self.automerge, &heads);
+            // Only a transaction reads an old version at one cost for all of its objects.
+            let mut past = self.automerge.clone();
+            let tx = past.transaction_at(PatchLog::inactive(), &heads).map_err(internal)?;
+            print(Scope::new(&tx, &standing), form)
+        };
+        if at.is_none() && form == Form::Plain {
+            self.bytes.set(json.len());
+        }
+        Ok(Rendering { json: Some(json), conflicts, version })
     }
 
-    /// Every conflicted place, in the view's order.
+    /// The document's value, now; `None` if there is nothing to read.
+    pub fn value(&self) -> Option<Value> {
+        let scope = Scope::new(&self.automerge, &self.standing);
+        (!self.is_absent()).then(|| scope.map_value(&[ROOT]))
+    }
+
+    /// Every conflicted place, in the order of the view. None if there is nothing to read.
     pub fn conflicts(&self) -> Vec<Conflict> {
-        todo!()
+        if self.is_absent() {
+            return Vec::new();
+        }
+        conflict::list(Scope::new(&self.automerge, &self.standing))
     }
 
-    /// The whole document as one snapshot, which [`Document::load`] and every Automerge library take.
+    /// The whole document as one snapshot, which [`Document::load`] and every Automerge library
+    /// take.
     pub fn save(&self) -> Vec<u8> {
-        todo!()
+        self.automerge.save_nocompress()
     }
 
-    /// What stands without being visible, for the head row; usually empty.
+    /// The names of what stands without being visible, for [`Document::load`]; usually empty.
     pub fn standing(&self) -> Vec<u8> {
-        todo!()
+        let names: BTreeSet<String> =
+            self.standing.all().map(|stander| operation_name(&stander.id)).collect();
+        names.into_iter().collect::<Vec<_>>().join(" ").into_bytes()
     }
 
     /// How many changes there are.
     pub fn change_count(&self) -> usize {
-        todo!()
+        usize::try_from(self.automerge.stats().num_changes).unwrap_or(usize::MAX)
     }
 
-    /// An estimate of the memory held, in bytes.
+    /// An estimate of the memory that the document holds, in bytes.
     pub fn memory_bytes(&self) -> usize {
-        todo!()
+        let stats = self.automerge.stats();
+        let history = stats.num_changes.saturating_mul(150);
+        let history = usize::try_from(history).unwrap_or(usize::MAX);
+        (17_000 + 2 * self.bytes.get()).saturating_add(history)
     }
+
+    fn base(&self, version: &Version) -> Result<Vec<ChangeHash>, Refusal> {
+        if !self.holds(version) {
+            let detail = "the document does not hold a change that the version names";
+            return Err(Refusal::new(RefusalKind::VersionNotFound, detail));
+        }
+        let hashes: Vec<ChangeHash> =
+            version.hashes().iter().map(|hash| ChangeHash(hash.to_bytes())).collect();
+        Ok(life::maximal(&self.automerge, &hashes))
+    }
+}
+
+/// A write into a document at a base.
+struct Task<'t> {
+    edit: &'t Edit,
+    base: &'t [ChangeHash],
+    /// The document now, where the base is older.
+    present: Option<Scope<'t, Automerge>>,
+    /// Whether there is nothing to read now, so that the write has to bring it to life.
+    absent: bool,
+    stamp: &'t Stamp,
+    limits: &'t Limits,
+}
+
+impl Task<'_> {
+    /// The change that the edit makes, and those that settle what it replaced or removed.
+    fn write(&self, automerge: &mut Automerge, standing: Standing) -> Result<(), Refusal> {
+        let base_deleted = life::is_deleted(automerge, self.base);
+        let untouched = automerge.is_empty() && self.base.is_empty();
+        let mut tx = match self.present {
+            None => automerge.transaction(),
+            Some(_) => {
+                automerge.transaction_at(PatchLog::inactive(), self.base).map_err(internal)?
+            }
+        };
+        let mut writing = Writing::new(&mut tx, standing);
+        if base_deleted {
+            self.clear(&mut writing)?;
+        }
+        self.apply(&mut writing, untouched)?;
+        let settled = writing.into_settled();
+        if self.limits.change_operations_max < tx.pending_ops() {
+            let detail = format!("more than {} operations", self.limits.change_operations_max);
+            return Err(Refusal::at(RefusalKind::TooLarge, "", detail));
+        }
+        let mut options = CommitOptions::default().with_time(self.stamp.time_seconds);
+        if let Some(message) = &self.stamp.message {
+            options.set_message(message.as_str());
+        }
+        let mut heads = match tx.commit_with(options).0 {
+            Some(hash) => vec![hash],
+            None if self.absent && settled.is_empty() => {
+                let message = self.stamp.message.as_deref();
+                vec![life::mark(automerge, self.base, message, self.stamp.time_seconds)?]
+            }
+            None => self.base.to_vec(),
+        };
+        for names in settled.chunks(GONE_NAMES_MAX) {
+            let message = format!("{GONE} {}", names.join(" "));
+            heads = vec![life::mark(automerge, &heads, Some(&message), self.stamp.time_seconds)?];
+        }
+        Ok(())
+    }
+
+    fn apply<T: Transactable>(
+        &self,
+        writing: &mut Writing<'_, T>,
+        untouched: bool,
+    ) -> Result<(), Refusal> {
+        let root = [ROOT];
+        let now = self.present.map(|_| &root[..]);
+        match self.edit {
+            Edit::Put(value) if untouched => writing.fill_root(map_of(value)?),
+            Edit::Put(value) => {
+                Put::new(writing, self.present).map(&root, map_of(value)?, now, Unnamed::Go)
+            }
+            Edit::MergePatch(patch) => {
+                Put::new(writing, self.present).map(&root, map_of(patch)?, now, Unnamed::Stay)
+            }
+            Edit::JsonPatch(patch) => patching::apply(writing, patch, self.limits),
+            Edit::Delete => Ok(()),
+        }
+    }
+
+    /// At a deleted base there is nothing: what Automerge still shows there goes first, but for
+    /// what shows now and is put again.
+    fn clear<T: Transactable>(&self, writing: &mut Writing<'_, T>) -> Result<(), Refusal> {
+        let put = match self.edit {
+            Edit::Put(Value::Map(put)) => Some(put),
+            _ => None,
+        };
+        for (key, slot) in writing.scope().slots(&[ROOT]) {
+            let now = self.present.and_then(|now| Some(now.value(&now.slot(&[ROOT], &key)?)));
+            let wanted = put.and_then(|put| put.get(&key));
+            let stays = now.zip(wanted).is_some_and(|(now, wanted)| now.same_content(wanted));
+            if !stays {
+                writing.delete_key(&key, &slot)?;
+            }
+        }
+        writing.settle_all();
+        Ok(())
+    }
+}
+
+fn print<R: ReadDoc>(scope: Scope<'_, R>, form: Form) -> (Vec<u8>, u32) {
+    let mut sink = JsonSink::default();
+    scope.walk_map(&[ROOT], &mut sink);
+    match form {
+        Form::Plain => (sink.json, sink.conflicts),
+        Form::Typed => (scope.map_value(&[ROOT]).to_json(form), sink.conflicts),
+    }
+}
+
+fn map_of(value: &Value) -> Result<&BTreeMap<String, Value>, Refusal> {
+    match value {
+        Value::Map(map) => Ok(map),
+        _ => {
+            let detail = "the root of a document is an object";
+            Err(Refusal::new(RefusalKind::RootMustBeObject, detail))
+        }
+    }
+}
+
+fn internal(error: impl std::fmt::Display) -> Refusal {
+    Refusal::new(RefusalKind::Internal, error.to_string())
+}
+
+fn version_of(heads: &[ChangeHash]) -> Version {
+    heads.iter().map(|head| Hash::from_bytes(head.0)).collect()
 }

@@ -1,20 +1,31 @@
 //! Documents: JSON outside, Automerge inside. Pure: no disk, network, clock or randomness.
 
 mod apply;
+mod conflict;
 mod document;
 mod edit;
 mod json;
+mod life;
 mod limits;
+mod pairing;
 mod patch;
+mod patching;
+mod place;
 mod pointer;
 mod print;
+mod put;
 mod refusal;
+mod retype;
+mod standing;
 mod timestamp;
 mod typed;
 mod value;
+mod view;
+mod write;
 
 pub use apply::merge_patch;
-pub use document::{Actor, Conflict, ConflictingValue, Damaged, Document, Rendering};
+pub use conflict::{Conflict, ConflictingValue};
+pub use document::{Actor, Damaged, Document, Rendering};
 pub use edit::{Delta, Edit, Stamp};
 pub use json::parse;
 pub use limits::Limits;

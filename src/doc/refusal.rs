@@ -25,6 +25,8 @@ pub enum RefusalKind {
     TooLarge,
     /// A version names changes that this document does not hold.
     VersionNotFound,
+    /// A defect of the program.
+    Internal,
 }
 
 /// A refused edit. Nothing was changed.
@@ -48,6 +50,12 @@ impl Refusal {
     /// A refusal at a place.
     pub fn at(kind: RefusalKind, pointer: impl Into<String>, detail: impl Into<String>) -> Self {
         Self { kind, detail: detail.into(), pointer: Some(pointer.into()) }
+    }
+}
+
+impl From<automerge::AutomergeError> for Refusal {
+    fn from(error: automerge::AutomergeError) -> Self {
+        Self::new(RefusalKind::Internal, error.to_string())
     }
 }
 

@@ -1,0 +1,344 @@
+//! Patches applied to a document: each operation becomes the operations of Automerge that say it.
+//!
+//! An insert stays an insert and an increment an increment, whatever happens beside them. What a
+//! patch reads is the logical view, so it finds what a reader of the document finds.
+
+use super::{
+    Limits, Operation, Patch, Pointer, Refusal, RefusalKind, SpliceInsert, Value,
+    place::{Shown, Slot},
+    pointer::list_index,
+    put::{Put, Unnamed},
+    value::code_points,
+    view::Item,
+    write::Writing,
+};
+use automerge::{ObjId, Prop, ROOT, transaction::Transactable};
+
+/// Applies a JSON Patch, one operation after the other.
+pub(super) fn apply<T: Transactable>(
+    write: &mut Writing<'_, T>,
+    patch: &Patch,
+    limits: &Limits,
+) -> Result<(), Refusal> {
+    let mut patching = Patching { write, limits, copied_bytes: 0 };
+    patch.0.iter().try_for_each(|operation| patching.step(operation))
+}
+
+struct Patching<'w, 'a, T> {
+    write: &'w mut Writing<'a, T>,
+    limits: &'w Limits,
+    /// The JSON bytes of everything that `copy` has made.
+    copied_bytes: usize,
+}
+
+/// A place that exists.
+enum Place {
+    Root,
+    Member { maps: Vec<ObjId>, key: String, slot: Slot },
+    Element { list: ObjId, items: Vec<Item>, index: usize },
+}
+
+/// The container that holds a place, which itself may not exist.
+enum Parent {
+    Map(Vec<ObjId>),
+    List(ObjId),
+}
+
+impl<T: Transactable> Patching<'_, '_, T> {
+    fn step(&mut self, operation: &Operation) -> Result<(), Refusal> {
+        match operation {
+            Operation::Add { path, value } => self.add(path, value),
+            Operation::Remove { path } => {
+                let place = self.place(path)?;
+                self.remove(path, place)
+            }
+            Operation::Replace { path, value } => {
+                self.check_depth(path.0.len(), path, value)?;
+                let place = self.place(path)?;
+                self.replace(place, value)
+            }
+            Operation::Move { from, path } => {
+                let place = self.place(from)?;
+                if from == path {
+                    return Ok(());
+                }
+                let value = self.value(&place);
+                self.remove(from, place)?;
+                self.add(path, &value)
+            }
+            Operation::Copy { from, path } => {
+                let place = self.place(from)?;
+                let value = self.value(&place);
+                self.copied_bytes += value.to_json(super::Form::Plain).len();
+                if self.limits.document_bytes_max < self.copied_bytes {
+                    return Err(refusal(RefusalKind::TooLarge, path, "the copies are too large"));
+                }
+                self.add(path, &value)
+            }
+            Operation::Test { path, value } => {
+                let holds = match self.place(path) {
+                    Ok(place) => self.value(&place).reads_equal(value),
+                    Err(_) => false,
+                };
+                let failed = || refusal(RefusalKind::PatchTestFailed, path, "a test did not hold");
+                holds.then_some(()).ok_or_else(failed)
+            }
+            Operation::Increment { path, by } => self.increment(path, *by),
+            Operation::Splice { path, at, remove, insert } => {
+                self.splice(path, *at, *remove, insert)
+            }
+        }
+    }
+
+    /// The place that a pointer leads to.
+    fn place(&self, path: &Pointer) -> Result<Place, Refusal> {
+        let Some((last, _)) = path.0.split_last() else { return Ok(Place::Root) };
+        match self.parent(path)? {
+            Parent::Map(maps) => {
+                let slot = self.write.scope().slot(&maps, last);
+                let slot = slot.ok_or_else(|| nothing_at(path))?;
+                Ok(Place::Member { maps, key: last.clone(), slot })
+            }
+            Parent::List(list) => {
+                let items = self.write.scope().items(&list);
+                let index = list_index(last).filter(|index| *index < items.len());
+                let index = index.ok_or_else(|| nothing_at(path))?;
+                Ok(Place::Element { list, items, index })
+            }
+        }
+    }
+
+    /// The container of the place that a pointer leads to.
+    fn parent(&self, path: &Pointer) -> Result<Parent, Refusal> {
+        let scope = self.write.scope();
+        let mut parent = Parent::Map(vec![ROOT]);
+        let steps = path.0.len().saturating_sub(1);
+        for step in &path.0[..steps] {
+            let slot = match &parent {
+                Parent::Map(maps) => scope.slot(maps, step),
+                Parent::List(list) => list_index(step).and_then(|index| {
+                    let item = scope.items(list).into_iter().nth(index)?;
+                    Some(item.slot)
+                }),
+            };
+            let slot = slot.ok_or_else(|| nothing_at(path))?;
+            parent = match slot.shown() {
+                Shown::Map(maps) => Parent::Map(maps),
+                Shown::List(list) => Parent::List(list.clone()),
+                Shown::Scalar(_) | Shown::Text(_) => return Err(nothing_at(path)),
+            };
+        }
+        Ok(parent)
+    }
+
+    fn value(&self, place: &Place) -> Value {
+        let scope = self.write.scope();
+        match place {
+            Place::Root => scope.map_value(&[ROOT]),
+            Place::Member { slot, .. } => scope.value(slot),
+            Place::Element { items, index, .. } => scope.value(&items[*index].slot),
+        }
+    }
+
+    fn add(&mut self, path: &Pointer, value: &Value) -> Result<(), Refusal> {
+        self.check_depth(path.0.len(), path, value)?;
+        let Some(last) = path.0.last() else { return self.replace(Place::Root, value) };
+        match self.parent(path)? {
+            Parent::Map(maps) => match self.write.scope().slot(&maps, last) {
+                Some(slot) => self.replace(Place::Member { maps, key: last.clone(), slot }, value),
+                None => {
+                    let keys: usize = maps.iter().map(|map| self.write.tx.length(map)).sum();
+                    if self.limits.object_keys_max <= keys {
+                        return Err(refusal(RefusalKind::TooLarge, path, "the object is full"));
+                    }
+                    self.write.write_key(&maps, last, None, value)
+                }
+            },
+            Parent::List(list) => {
+                let length = self.write.scope().items(&list).len();
+                let index = if last == "-" { Some(length) } else { list_index(last) };
+                let index = index.filter(|index| *index <= length);
+                let index = index.ok_or_else(|| nothing_at(path))?;
+                self.insert(path, &list, index, std::slice::from_ref(value))
+            }
+        }
+    }
+
+    /// Inserts elements before the one at `index` of a logical list.
+    fn insert(
+        &mut self,
+        path: &Pointer,
+        list: &ObjId,
+        index: usize,
+        values: &[Value],
+    ) -> Result<(), Refusal> {
+        let mut items = self.write.scope().items(list);
+        if self.limits.list_length_max < items.len() + values.len() {
+            return Err(refusal(RefusalKind::TooLarge, path, "the list is full"));
+        }
+        let stands = |items: &[Item], index: usize| {
+            items.get(index).is_some_and(|item| item.index.is_none())
+        };
+        // Right after a standing element nothing can be inserted: it has no visible neighbour
+        // that would hold the new one behind it.
+        if index.checked_sub(1).is_some_and(|before| stands(&items, before)) {
+            self.write.write_standing_anew(list)?;
+            items = self.write.scope().items(list);
+        }
+        let visible_before = items[..index].iter().filter(|item| item.index.is_some()).count();
+        for (offset, value) in values.iter().enumerate() {
+            self.write.insert_element(list, visible_before + offset, value)?;
+        }
+        Ok(())
+    }
+
+    fn remove(&mut self, path: &Pointer, place: Place) -> Result<(), Refusal> {
+        match place {
+            Place::Root => {
+                Err(refusal(RefusalKind::RootMustBeObject, path, "the root cannot be removed"))
+            }
+            Place::Member { key, slot, .. } => self.write.delete_key(&key, &slot),
+            Place::Element { list, items, index } => self.remove_item(&list, &items[index]),
+        }
+    }
+
+    fn remove_item(&mut self, list: &ObjId, item: &Item) -> Result<(), Refusal> {
+        match item.index {
+            Some(index) => self.write.delete_element(list, index, &item.slot),
+            None => {
+                self.write.settle(&item.slot);
+                Ok(())
+            }
+        }
+    }
+
+    /// Another value at a place that exists: inside what is there where it fits, and settling the
+    /// place where it is in conflict.
+    fn replace(&mut self, place: Place, value: &Value) -> Result<(), Refusal> {
+        match place {
+            Place::Root => match value {
+                Value::Map(map) => Put::new(self.write, None).map(&[ROOT], map, None, Unnamed::Go),
+                _ => Err(Refusal::new(
+                    RefusalKind::RootMustBeObject,
+                    "the root of a document is an object",
+                )),
+            },
+            Place::Member { maps, key, slot } => {
+                Put::new(self.write, None).member_named(&maps, &key, &slot, value)
+            }
+            Place::Element { list, items, index } => {
+                let item = &items[index];
+                match item.index {
+                    Some(at) => {
+                        Put::new(self.write, None).element_named(&list, at, &item.slot, value)
+                    }
+                    None => {
+                        self.write.write_standing_anew(&list)?;
+                        let items = self.write.scope().items(&list);
+                        let item = &items[index];
+                        let at = item.index.unwrap_or(index);
+                        Put::new(self.write, None).element_named(&list, at, &item.slot, value)
+                    }
+                }
+            }
+        }
+    }
+
+    fn increment(&mut self, path: &Pointer, by: i64) -> Result<(), Refusal> {
+        let wrong = |detail| refusal(RefusalKind::WrongType, path, detail);
+        let missing = match self.parent(path)? {
+            Parent::Map(maps) => {
+                let key = path.0.last().map_or("", String::as_str);
+                self.write.scope().slot(&maps, key).is_none()
+            }
+            Parent::List(_) => false,
+        };
+        if missing && !path.0.is_empty() {
+            return self.add(path, &Value::Counter(by));
+        }
+        let place = self.place(path)?;
+        let (slot, holder, at) = match &place {
+            Place::Root => return Err(wrong("only a counter can be incremented")),
+            Place::Member { key, slot, .. } => {
+                (slot, slot.top().holder.clone(), Some(Prop::Map(key.clone())))
+            }
+            Place::Element { list, items, index } => {
+                let item = &items[*index];
+                (&item.slot, list.clone(), item.index.map(Prop::Seq))
+            }
+        };
+        let Shown::Scalar(Value::Counter(sum)) = slot.shown() else {
+            return Err(wrong("only a counter can be incremented"));
+        };
+        let after = sum.checked_add(by).ok_or_else(|| wrong("the counter would leave i64"))?;
+        match at.filter(|_| slot.entries().len() == 1 && !slot.top().stands) {
+            Some(at) if by != 0 => Ok(self.write.tx.increment(&holder, at, by)?),
+            Some(_) => Ok(()),
+            None => self.replace(place, &Value::Counter(after)),
+        }
+    }
+
+    fn splice(
+        &mut self,
+        path: &Pointer,
+        at: usize,
+        remove: usize,
+        insert: &SpliceInsert,
+    ) -> Result<(), Refusal> {
+        let past_the_end = || refusal(RefusalKind::BadPointer, path, "past the end");
+        let place = self.place(path)?;
+        let shown = match &place {
+            Place::Root => None,
+            Place::Member { slot, .. } => Some(slot.shown()),
+            Place::Element { items, index, .. } => Some(items[*index].slot.shown()),
+        };
+        match (shown, insert) {
+            (Some(Shown::Text(text)), SpliceInsert::Text(insert)) => {
+                let old = self.write.scope().text(text);
+                code_points(&old, at, remove).ok_or_else(past_the_end)?;
+                let removed = isize::try_from(remove).map_err(|_| past_the_end())?;
+                Ok(self.write.tx.splice_text(text, at, removed, insert)?)
+            }
+            (Some(Shown::Scalar(Value::String(old))), SpliceInsert::Text(insert)) => {
+                let mut new = old.clone();
+                let range = code_points(&new, at, remove).ok_or_else(past_the_end)?;
+                new.replace_range(range, insert);
+                self.replace(place, &Value::String(new))
+            }
+            (Some(Shown::List(list)), SpliceInsert::List(insert)) => {
+                for value in insert {
+                    self.check_depth(path.0.len() + 1, path, value)?;
+                }
+                let list = list.clone();
+                let items = self.write.scope().items(&list);
+                let end = at.checked_add(remove).filter(|end| *end <= items.len());
+                let end = end.ok_or_else(past_the_end)?;
+                for item in items[at..end].iter().rev() {
+                    self.remove_item(&list, item)?;
+                }
+                self.insert(path, &list, at, insert)
+            }
+            _ => Err(refusal(
+                RefusalKind::WrongType,
+                path,
+                "a string is spliced into a text or string, an array into a list",
+            )),
+        }
+    }
+
+    /// A container inside of `levels` others nests as deep as they and itself together.
+    fn check_depth(&self, levels: usize, path: &Pointer, value: &Value) -> Result<(), Refusal> {
+        if value.depth() == 0 || levels + value.depth() <= self.limits.depth_max {
+            return Ok(());
+        }
+        Err(refusal(RefusalKind::TooDeep, path, "nested too deep"))
+    }
+}
+
+fn refusal(kind: RefusalKind, path: &Pointer, detail: &str) -> Refusal {
+    Refusal::at(kind, path.to_string(), detail)
+}
+
+fn nothing_at(path: &Pointer) -> Refusal {
+    refusal(RefusalKind::BadPointer, path, "there is nothing at this place")
+}

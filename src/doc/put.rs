@@ -1,0 +1,564 @@
+//! A put: the least that turns what a version shows into a value, merged with what came since.
+//!
+//! At an older base a put looks at three values of a place: b, at the base; n, the new one; p, at
+//! present. The rules are
+//!
+//! - R1 b = n: nothing. R2 p = n: nothing, so equal edits and retries are no change.
+//! - R3 b and n are both maps (lists, texts, counters) and b is part of what shows now: go inside.
+//! - R5 otherwise write n whole at the base; beside another map that shows now, only the part
+//!   that neither b nor p has. What the base had not seen keeps standing.
+//! - R6 in lists, between two elements that base, new and present all keep: nothing if the new run
+//!   stands already, and inserted elements that stand there as one piece are not inserted again.
+//!
+//! Where the base is the present, p is b. (R4 and R7 of an earlier design are the standing rule's
+//! work now.)
+
+use super::{
+    Refusal, Value, pairing,
+    place::{Shown, Slot},
+    retype::retype,
+    view::{Item, Scope},
+    write::Writing,
+};
+use automerge::{Automerge, ObjId, Prop, transaction::Transactable};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet, HashMap},
+    ops::Range,
+};
+
+/// A put into a transaction at the base.
+#[derive(Debug)]
+pub(super) struct Put<'w, 'a, T> {
+    write: &'w mut Writing<'a, T>,
+    /// The document now, where the base is older.
+    present: Option<Scope<'w, Automerge>>,
+}
+
+/// Whether members that a value does not name stay (a merge patch) or go (a put).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Unnamed {
+    Go,
+    Stay,
+}
+
+/// What to do at one place.
+enum Step<'v> {
+    Nothing,
+    Inside(&'v Value),
+    Write(Cow<'v, Value>),
+    Remove,
+}
+
+impl<'w, 'a, T: Transactable> Put<'w, 'a, T> {
+    pub(super) fn new(
+        write: &'w mut Writing<'a, T>,
+        present: Option<Scope<'w, Automerge>>,
+    ) -> Self {
+        Self { write, present }
+    }
+
+    /// Makes a logical map show `new`. `now`: its backing maps at present, where the base is older.
+    pub(super) fn map(
+        &mut self,
+        maps: &[ObjId],
+        new: &BTreeMap<String, Value>,
+        now: Option<&[ObjId]>,
+        unnamed: Unnamed,
+    ) -> Result<(), Refusal> {
+        let scope = self.write.scope();
+        let old: BTreeMap<String, Slot> = match unnamed {
+            Unnamed::Go => scope.slots(maps).into_iter().collect(),
+            Unnamed::Stay => {
+                new.keys().filter_map(|key| Some((key.clone(), scope.slot(maps, key)?))).collect()
+            }
+        };
+        let live: Vec<ObjId> =
+            maps.iter().filter(|map| now.is_none_or(|now| now.contains(map))).cloned().collect();
+        let keys: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
+        for key in keys {
+            let b = old.get(key);
+            let p = self.present_slot(now, key);
+            let stays = |n: &&Value| unnamed == Unnamed::Go || **n != Value::Null;
+            let n = new.get(key).filter(stays);
+            self.member(&live, key, b, n, p.as_ref(), unnamed)?;
+        }
+        Ok(())
+    }
+
+    fn present_slot(&self, now: Option<&[ObjId]>, key: &str) -> Option<Slot> {
+        self.present?.slot(now?, key)
+    }
+
+    fn member(
+        &mut self,
+        live: &[ObjId],
+        key: &str,
+        b: Option<&Slot>,
+        n: Option<&Value>,
+        p: Option<&Slot>,
+        unnamed: Unnamed,
+    ) -> Result<(), Refusal> {
+        let whole;
+        let n = match (unnamed, n) {
+            (Unnamed::Stay, Some(patch @ Value::Map(members))) => {
+                if let Some(b) = b
+                    && let Shown::Map(maps) = b.shown()
+                    && self.present.is_none_or(|_| p.is_some_and(|p| b.is_shown_in(p)))
+                {
+                    let now = self.present.and(p).map(Slot::maps);
+                    return self.map(&maps, members, now.as_deref(), unnamed);
+                }
+                whole = without_nulls(patch);
+                Some(&whole)
+            }
+            (_, n) => n,
+        };
+        let step = match (unnamed, n) {
+            (Unnamed::Stay, Some(n)) if b.is_some_and(|b| !is_settled(b)) => {
+                Step::Write(Cow::Borrowed(n))
+            }
+            _ => self.decide(b, n, p),
+        };
+        match (step, b) {
+            (Step::Nothing, _) | (Step::Remove, None) => Ok(()),
+            (Step::Inside(n), Some(b)) => self.inside(b, Prop::Map(key.to_owned()), n, p),
+            (Step::Inside(n), None) => self.write.write_key(live, key, None, n),
+            (Step::Write(n), b) => self.write.write_key(live, key, b, &retype(b, &n)),
+            (Step::Remove, Some(b)) => self.write.delete_key(key, b),
+        }
+    }
+
+    /// Another value at a key that an operation names: it settles the place, also with the value
+    /// that shows already.
+    pub(super) fn member_named(
+        &mut self,
+        live: &[ObjId],
+        key: &str,
+        b: &Slot,
+        n: &Value,
+    ) -> Result<(), Refusal> {
+        match self.named(b, n) {
+            Step::Inside(n) => self.inside(b, Prop::Map(key.to_owned()), n, None),
+            Step::Nothing | Step::Remove => Ok(()),
+            Step::Write(n) => self.write.write_key(live, key, Some(b), &retype(Some(b), &n)),
+        }
+    }
+
+    /// Another value at a visible list element that an operation names.
+    pub(super) fn element_named(
+        &mut self,
+        list: &ObjId,
+        at: usize,
+        b: &Slot,
+        n: &Value,
+    ) -> Result<(), Refusal> {
+        match self.named(b, n) {
+            Step::Inside(n) => self.inside(b, Prop::Seq(at), n, None),
+            Step::Nothing | Step::Remove => Ok(()),
+            Step::Write(n) => {
+                self.write.settle(b);
+                self.write.replace_element(list, at, &retype(Some(b), &n))
+            }
+        }
+    }
+
+    fn named<'v>(&self, b: &Slot, n: &'v Value) -> Step<'v> {
+        if is_settled(b) {
+            self.decide(Some(b), Some(n), None)
+        } else {
+            Step::Write(Cow::Borrowed(n))
+        }
+    }
+
+    /// The rules, all of them.
+    fn decide<'v>(&self, b: Option<&Slot>, n: Option<&'v Value>, p: Option<&Slot>) -> Step<'v> {
+        let Some(present) = self.present else {
+            return match (b, n) {
+                (None, None) => Step::Nothing,
+                (Some(_), None) => Step::Remove,
+                (Some(b), Some(n)) if fits_inside(b, n) => Step::Inside(n),
+                (Some(b), Some(n)) if is_scalar(b, n) => Step::Nothing,
+                (_, Some(n)) => Step::Write(Cow::Borrowed(n)),
+            };
+        };
+        let base_value = b.map(|b| self.write.scope().value(b));
+        let present_value = p.map(|p| present.value(p));
+        if same(base_value.as_ref(), n) || same(present_value.as_ref(), n) {
+            return Step::Nothing;
+        }
+        match (b, n, p) {
+            (Some(b), Some(n), Some(p)) if fits_inside(b, n) && b.is_shown_in(p) => Step::Inside(n),
+            (_, None, None) | (None, None, Some(_)) => Step::Nothing,
+            (Some(_), None, Some(_)) => Step::Remove,
+            (_, Some(n @ Value::Map(_)), Some(_)) => match present_value {
+                Some(Value::Map(present)) => {
+                    Step::Write(Cow::Owned(changed_part(base_value.as_ref(), n, &present)))
+                }
+                _ => Step::Write(Cow::Borrowed(n)),
+            },
+            (_, Some(n), _) => Step::Write(Cow::Borrowed(n)),
+        }
+    }
+
+    /// Edits inside the container that shows at `b`, which is at `at` of its holder.
+    fn inside(&mut self, b: &Slot, at: Prop, n: &Value, p: Option<&Slot>) -> Result<(), Refusal> {
+        match (b.shown(), n) {
+            (Shown::Map(maps), Value::Map(new)) => {
+                let now = self.present.and(p).map(Slot::maps);
+                self.map(&maps, new, now.as_deref(), Unnamed::Go)
+            }
+            (Shown::List(list), Value::List(new)) => self.list(list, new),
+            (Shown::Text(text), Value::String(new) | Value::Text(new)) => {
+                if self.write.scope().text(text) != *new {
+                    self.write.tx.update_text(text, new)?;
+                }
+                Ok(())
+            }
+            (Shown::Scalar(Value::Counter(old)), Value::Int(new) | Value::Counter(new)) => {
+                let by = new.wrapping_sub(*old);
+                if by != 0 {
+                    self.write.tx.increment(&b.top().holder, at, by)?;
+                }
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Makes a logical list show `new`.
+    fn list(&mut self, list: &ObjId, new: &[Value]) -> Result<(), Refusal> {
+        let items = self.write.scope().items(list);
+        let old: Vec<Value> =
+            items.iter().map(|item| self.write.scope().value(&item.slot)).collect();
+        if same_run(&old, new) {
+            return Ok(());
+        }
+        let wanted = self.standing_elements(&items, &old, new)?;
+        let (base, old): (Vec<Slot>, Vec<Value>) = items
+            .into_iter()
+            .zip(old)
+            .filter(|(item, _)| item.index.is_some())
+            .map(|(item, value)| (item.slot, value))
+            .unzip();
+        if same_run(&old, &wanted) {
+            return Ok(());
+        }
+        let present = self.present.map(|scope| PresentList::read(scope, list, &base));
+        ListPut { list, base, old, new: &wanted, present }.run(self)
+    }
+
+    /// Deals with the elements of a list that stand without being visible, and gives what the
+    /// visible ones have to show. Standing elements stay where they are, edited in place, if the
+    /// wanted order can be had; else they are all settled, and written anew with the rest.
+    fn standing_elements<'n>(
+        &mut self,
+        items: &[Item],
+        old: &[Value],
+        new: &'n [Value],
+    ) -> Result<Cow<'n, [Value]>, Refusal> {
+        if items.iter().all(|item| item.index.is_some()) {
+            return Ok(Cow::Borrowed(new));
+        }
+        let pairs = pairing::pairs(old, new);
+        let stands = |index: usize| items[index].index.is_none();
+        let Some((edits, visible)) = in_place(&pairs, items, old, new) else {
+            for item in items.iter().filter(|item| item.index.is_none()) {
+                self.write.settle(&item.slot);
+            }
+            return Ok(Cow::Borrowed(new));
+        };
+        for index in (0..items.len()).filter(|index| stands(*index)) {
+            if !pairs.iter().any(|(paired, _)| *paired == index) {
+                self.write.settle(&items[index].slot);
+            }
+        }
+        for (index, value) in edits {
+            let present = self.present.take();
+            let slot = &items[index].slot;
+            let edited = self.inside(slot, Prop::Seq(0), value, None);
+            self.present = present;
+            edited?;
+        }
+        Ok(Cow::Owned(visible))
+    }
+}
+
+/// The edits of standing elements and the values of all others, if every standing element can
+/// stay in its place; `None` if a new element would have to come right after a standing one.
+type InPlace<'n> = (Vec<(usize, &'n Value)>, Vec<Value>);
+
+fn in_place<'n>(
+    pairs: &[(usize, usize)],
+    items: &[Item],
+    old: &[Value],
+    new: &'n [Value],
+) -> Option<InPlace<'n>> {
+    let old_of: HashMap<usize, usize> = pairs.iter().map(|&(old, new)| (new, old)).collect();
+    let (mut edits, mut visible) = (Vec::new(), Vec::new());
+    let mut after_standing = false;
+    for (index, value) in new.iter().enumerate() {
+        match old_of.get(&index) {
+            Some(&at) if items[at].index.is_none() => {
+                after_standing = true;
+                if !old[at].same_content(value) {
+                    let slot = &items[at].slot;
+                    let object = !matches!(slot.shown(), Shown::Scalar(_));
+                    if !(object && fits_inside(slot, value)) {
+                        return None;
+                    }
+                    edits.push((at, value));
+                }
+            }
+            Some(_) => {
+                after_standing = false;
+                visible.push(value.clone());
+            }
+            None if after_standing => return None,
+            None => visible.push(value.clone()),
+        }
+    }
+    Some((edits, visible))
+}
+
+/// A list as it is now, beside its older base.
+#[derive(Debug)]
+struct PresentList {
+    slots: Vec<Slot>,
+    values: Vec<Value>,
+    /// Of each element of the base: its index now, if it is still there.
+    lives: Vec<Option<usize>>,
+    /// The present indices that the base knew.
+    known: BTreeSet<usize>,
+}
+
+impl PresentList {
+    fn read(scope: Scope<'_, Automerge>, list: &ObjId, base: &[Slot]) -> Self {
+        let slots: Vec<Slot> = scope.items(list).into_iter().map(|item| item.slot).collect();
+        let values = slots.iter().map(|slot| scope.value(slot)).collect();
+        let place: HashMap<&ObjId, usize> = slots
+            .iter()
+            .enumerate()
+            .flat_map(|(index, slot)| slot.entries().iter().map(move |entry| (&entry.id, index)))
+            .collect();
+        let index_of =
+            |slot: &Slot| slot.entries().iter().find_map(|entry| place.get(&entry.id).copied());
+        let lives: Vec<Option<usize>> = base.iter().map(index_of).collect();
+        let known = lives.iter().flatten().copied().collect();
+        Self { slots, values, lives, known }
+    }
+}
+
+/// A put into the visible elements of one list.
+struct ListPut<'n> {
+    list: &'n ObjId,
+    base: Vec<Slot>,
+    old: Vec<Value>,
+    new: &'n [Value],
+    present: Option<PresentList>,
+}
+
+/// What lies between two elements that base, new and present all keep.
+struct Run {
+    old: Range<usize>,
+    new: Range<usize>,
+    present: Range<usize>,
+    pairs: Vec<(usize, usize)>,
+}
+
+impl ListPut<'_> {
+    fn run<T: Transactable>(&self, put: &mut Put<'_, '_, T>) -> Result<(), Refusal> {
+        let pairs = pairing::pairs(&self.old, self.new);
+        let mut inner = Vec::new();
+        let (mut old_from, mut new_from, mut present_from, mut at) = (0, 0, 0, 0);
+        for (old, new) in pairs {
+            let Some(present) = self.lives(old) else {
+                inner.push((old, new));
+                continue;
+            };
+            let run = Run {
+                old: old_from..old,
+                new: new_from..new,
+                present: present_from..present,
+                pairs: std::mem::take(&mut inner),
+            };
+            self.between(put, &run, &mut at)?;
+            self.kept(put, old, new, at)?;
+            (old_from, new_from, present_from, at) = (old + 1, new + 1, present + 1, at + 1);
+        }
+        let present_end = self.present.as_ref().map_or(self.old.len(), |now| now.slots.len());
+        let run = Run {
+            old: old_from..self.old.len(),
+            new: new_from..self.new.len(),
+            present: present_from..present_end,
+            pairs: inner,
+        };
+        self.between(put, &run, &mut at)
+    }
+
+    /// Where an element of the base is now; where the base is the present, itself.
+    fn lives(&self, old: usize) -> Option<usize> {
+        match &self.present {
+            Some(present) => present.lives[old],
+            None => Some(old),
+        }
+    }
+
+    /// An element that all three sides keep.
+    fn kept<T: Transactable>(
+        &self,
+        put: &mut Put<'_, '_, T>,
+        old: usize,
+        new: usize,
+        at: usize,
+    ) -> Result<(), Refusal> {
+        let b = &self.base[old];
+        let p = self.present.as_ref().and_then(|now| now.slots.get(now.lives[old]?));
+        match put.decide(Some(b), Some(&self.new[new]), p) {
+            Step::Nothing | Step::Remove => Ok(()),
+            Step::Inside(n) => put.inside(b, Prop::Seq(at), n, p),
+            Step::Write(n) => {
+                put.write.settle(b);
+                put.write.replace_element(self.list, at, &retype(Some(b), &n))
+            }
+        }
+    }
+
+    /// What lies between kept elements. `at`: the index in the transaction's list.
+    fn between<T: Transactable>(
+        &self,
+        put: &mut Put<'_, '_, T>,
+        run: &Run,
+        at: &mut usize,
+    ) -> Result<(), Refusal> {
+        let now = self.present.as_ref().filter(|_| run.present.start <= run.present.end);
+        if now.is_some_and(|now| {
+            same_run(&self.new[run.new.clone()], &now.values[run.present.clone()])
+        }) {
+            *at += run.old.len();
+            return Ok(());
+        }
+        let since = self.inserted_since(run);
+        let fresh: Vec<&Value> = run
+            .new
+            .clone()
+            .filter(|new| !run.pairs.iter().any(|(_, paired)| paired == new))
+            .map(|new| &self.new[new])
+            .collect();
+        let stands_already = !fresh.is_empty()
+            && since.windows(fresh.len()).any(|piece| {
+                piece.iter().zip(&fresh).all(|(theirs, ours)| pairing::matches(theirs, ours))
+            });
+        let (mut old, mut new) = (run.old.start, run.new.start);
+        let end = (run.old.end, run.new.end);
+        for (old_to, new_to) in run.pairs.iter().copied().chain([end]) {
+            for gone in old..old_to {
+                if self.lives(gone).is_some() {
+                    put.write.delete_element(self.list, *at, &self.base[gone])?;
+                } else {
+                    *at += 1;
+                }
+            }
+            if !stands_already {
+                for value in &self.new[new..new_to] {
+                    put.write.insert_element(self.list, *at, value)?;
+                    *at += 1;
+                }
+            }
+            if (old_to, new_to) != end {
+                // Deleted there meanwhile: written whole if it was edited here, gone if not.
+                let value = &self.new[new_to];
+                let there = since.iter().any(|theirs| pairing::matches(theirs, value));
+                if !self.old[old_to].same_content(value) && !there {
+                    let b = &self.base[old_to];
+                    put.write.delete_element(self.list, *at, b)?;
+                    put.write.insert_element(self.list, *at, &retype(Some(b), value))?;
+                }
+                *at += 1;
+            }
+            (old, new) = (old_to + 1, new_to + 1);
+        }
+        Ok(())
+    }
+
+    /// The elements of a run that were inserted since the base.
+    fn inserted_since(&self, run: &Run) -> Vec<&Value> {
+        let Some(now) = &self.present else { return Vec::new() };
+        if run.present.end < run.present.start {
+            return Vec::new();
+        }
+        let unknown = |index: &usize| !now.known.contains(index);
+        run.present.clone().filter(unknown).map(|index| &now.values[index]).collect()
+    }
+}
+
+/// Whether one value stands at a place, or maps that are one.
+fn is_settled(b: &Slot) -> bool {
+    b.entries().len() == 1 || b.map_entries().count() == b.entries().len()
+}
+
+/// Whether `n` can be had by an edit inside the container that shows at `b`.
+fn fits_inside(b: &Slot, n: &Value) -> bool {
+    match (b.shown(), n) {
+        (Shown::Map(_), Value::Map(_))
+        | (Shown::List(_), Value::List(_))
+        | (Shown::Text(_), Value::String(_) | Value::Text(_)) => true,
+        (Shown::Scalar(Value::Counter(_)), Value::Int(_) | Value::Counter(_)) => {
+            // An increment at a place in conflict would take the other values away unsettled,
+            // and a counter that stands cannot be incremented.
+            b.entries().len() == 1 && !b.top().stands
+        }
+        _ => false,
+    }
+}
+
+fn is_scalar(b: &Slot, n: &Value) -> bool {
+    matches!(b.shown(), Shown::Scalar(value) if value.same_content(n))
+}
+
+fn same(a: Option<&Value>, b: Option<&Value>) -> bool {
+    match (a, b) {
+        (Some(a), Some(b)) => a.same_content(b),
+        (None, None) => true,
+        _ => false,
+    }
+}
+
+fn same_run(a: &[Value], b: &[Value]) -> bool {
+    a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.same_content(b))
+}
+
+/// The part of a new map that the put changed and that does not stand already (R5).
+fn changed_part(b: Option<&Value>, n: &Value, p: &BTreeMap<String, Value>) -> Value {
+    let Value::Map(n) = n else { return n.clone() };
+    let none = BTreeMap::new();
+    let b = match b {
+        Some(Value::Map(b)) => b,
+        _ => &none,
+    };
+    let changed = |(key, value): &(&String, &Value)| {
+        !same(b.get(*key), Some(value)) && !same(p.get(*key), Some(value))
+    };
+    let part = |(key, value): (&String, &Value)| {
+        let part = match (value, p.get(key)) {
+            (Value::Map(_), Some(Value::Map(p))) => changed_part(b.get(key), value, p),
+            _ => value.clone(),
+        };
+        (key.clone(), part)
+    };
+    Value::Map(n.iter().filter(changed).map(part).collect())
+}
+
+/// A merge patch as the value that it makes of nothing (RFC 7396).
+fn without_nulls(patch: &Value) -> Value {
+    match patch {
+        Value::Map(members) => Value::Map(
+            members
+                .iter()
+                .filter(|(_, value)| **value != Value::Null)
+                .map(|(key, value)| (key.clone(), without_nulls(value)))
+                .collect(),
+        ),
+        value => value.clone(),
+    }
+}

@@ -1,0 +1,193 @@
+//! Writing into a transaction: values at places of logical maps and lists.
+//!
+//! A new value at a key goes into the backing map that holds the *shown* operation; in every other
+//! backing map that holds the key it is deleted. Nothing is copied between backing maps. Whatever
+//! stands at a place that is replaced or removed is remembered as settled.
+
+use super::{
+    Refusal, RefusalKind, Value,
+    place::{Entry, Slot, operation_name, scalar_of},
+    standing::{Stander, Standing},
+    view::{Item, Scope},
+};
+use automerge::{ObjId, ObjType, Prop, ROOT, hydrate, transaction::Transactable};
+use std::collections::{BTreeMap, HashMap};
+
+/// A transaction, and what stands at the version that it reads.
+#[derive(Debug)]
+pub(super) struct Writing<'a, T> {
+    pub(super) tx: &'a mut T,
+    standing: Standing,
+    settled: Vec<String>,
+}
+
+impl<'a, T: Transactable> Writing<'a, T> {
+    pub(super) fn new(tx: &'a mut T, standing: Standing) -> Self {
+        Self { tx, standing, settled: Vec::new() }
+    }
+
+    /// The document as the transaction sees it.
+    pub(super) fn scope(&self) -> Scope<'_, T> {
+        Scope::new(self.tx, &self.standing)
+    }
+
+    /// The names of the standing containers that were replaced or removed.
+    pub(super) fn into_settled(self) -> Vec<String> {
+        self.settled
+    }
+
+    /// Notes that what stands at `slot` is replaced or removed.
+    pub(super) fn settle(&mut self, slot: &Slot) {
+        for entry in slot.entries().iter().filter(|entry| entry.stands) {
+            self.settled.push(operation_name(&entry.id));
+            self.standing.remove(&entry.id);
+        }
+    }
+
+    /// Settles everything that stands anywhere.
+    pub(super) fn settle_all(&mut self) {
+        let standers: Vec<Entry> = self.standing.all().map(Stander::entry).collect();
+        for entry in standers {
+            self.settle(&Slot::one(entry));
+        }
+    }
+
+    /// Gives an untouched document its first content.
+    pub(super) fn fill_root(&mut self, map: &BTreeMap<String, Value>) -> Result<(), Refusal> {
+        Ok(self.tx.init_root_from_hydrate(&hydrate_map(map, self.tx.text_encoding()))?)
+    }
+
+    /// A new value at a key of a logical map. `old`: what the transaction sees there. `live`: the
+    /// backing maps that can be seen now, at least one; a write into another would be hidden.
+    pub(super) fn write_key(
+        &mut self,
+        live: &[ObjId],
+        key: &str,
+        old: Option<&Slot>,
+        value: &Value,
+    ) -> Result<(), Refusal> {
+        let mut holders = Vec::new();
+        if let Some(old) = old {
+            holders = old.holders();
+            self.settle(old);
+        }
+        let seen = holders.iter().find(|holder| live.contains(holder));
+        let home = seen.or(live.first()).cloned().unwrap_or(ROOT);
+        for holder in holders.iter().filter(|holder| **holder != home) {
+            self.tx.delete(holder, key)?;
+        }
+        self.put(&home, Prop::Map(key.to_owned()), value, Put::Over)
+    }
+
+    /// Takes a key out of all backing maps in which the transaction sees it.
+    pub(super) fn delete_key(&mut self, key: &str, old: &Slot) -> Result<(), Refusal> {
+        self.settle(old);
+        for holder in old.holders() {
+            self.tx.delete(holder, key)?;
+        }
+        Ok(())
+    }
+
+    /// Another value at a list element that stays the same element.
+    pub(super) fn replace_element(
+        &mut self,
+        list: &ObjId,
+        index: usize,
+        value: &Value,
+    ) -> Result<(), Refusal> {
+        self.put(list, Prop::Seq(index), value, Put::Over)
+    }
+
+    /// A new list element before the one at `index`.
+    pub(super) fn insert_element(
+        &mut self,
+        list: &ObjId,
+        index: usize,
+        value: &Value,
+    ) -> Result<(), Refusal> {
+        self.put(list, Prop::Seq(index), value, Put::Before)
+    }
+
+    /// Takes a visible list element out.
+    pub(super) fn delete_element(
+        &mut self,
+        list: &ObjId,
+        index: usize,
+        old: &Slot,
+    ) -> Result<(), Refusal> {
+        self.settle(old);
+        Ok(self.tx.delete(list, index)?)
+    }
+
+    /// Writes all standing elements of a list anew, as ordinary ones, where they stand.
+    pub(super) fn write_standing_anew(&mut self, list: &ObjId) -> Result<(), Refusal> {
+        let items = self.scope().items(list);
+        for (index, Item { slot, index: visible }) in items.into_iter().enumerate() {
+            if visible.is_none() {
+                let value = self.scope().value(&slot);
+                self.settle(&slot);
+                self.insert_element(list, index, &value)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn put(&mut self, holder: &ObjId, at: Prop, value: &Value, how: Put) -> Result<(), Refusal> {
+        let encoding = self.tx.text_encoding();
+        match (value, how, at) {
+            (Value::Map(map), how, at) => {
+                let map = hydrate::Value::Map(hydrate_map(map, encoding));
+                self.tx.batch_create_object(holder, at, &map, how == Put::Before)?;
+            }
+            (Value::List(list), how, at) => {
+                let list = list.iter().map(|value| hydrate_value(value, encoding));
+                let list = hydrate::Value::List(list.collect::<Vec<_>>().into());
+                self.tx.batch_create_object(holder, at, &list, how == Put::Before)?;
+            }
+            (Value::Text(text), Put::Before, Prop::Seq(index)) => {
+                let id = self.tx.insert_object(holder, index, ObjType::Text)?;
+                self.tx.splice_text(id, 0, 0, text)?;
+            }
+            (Value::Text(text), _, at) => {
+                let id = self.tx.put_object(holder, at, ObjType::Text)?;
+                self.tx.splice_text(id, 0, 0, text)?;
+            }
+            (value, how, at) => {
+                let Some(scalar) = scalar_of(value) else {
+                    return Err(Refusal::new(RefusalKind::Internal, "a container as a scalar"));
+                };
+                match (how, at) {
+                    (Put::Before, Prop::Seq(index)) => self.tx.insert(holder, index, scalar)?,
+                    (_, at) => self.tx.put(holder, at, scalar)?,
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether a value takes the place of another, or comes before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Put {
+    Over,
+    Before,
+}
+
+fn hydrate_map(map: &BTreeMap<String, Value>, encoding: automerge::TextEncoding) -> hydrate::Map {
+    let members: HashMap<&str, hydrate::Value> =
+        map.iter().map(|(key, value)| (key.as_str(), hydrate_value(value, encoding))).collect();
+    hydrate::Map::from(members)
+}
+
+fn hydrate_value(value: &Value, encoding: automerge::TextEncoding) -> hydrate::Value {
+    match value {
+        Value::Map(map) => hydrate::Value::Map(hydrate_map(map, encoding)),
+        Value::List(list) => {
+            let list: Vec<hydrate::Value> =
+                list.iter().map(|value| hydrate_value(value, encoding)).collect();
+            hydrate::Value::List(list.into())
+        }
+        Value::Text(text) => hydrate::Value::Text(hydrate::Text::new(encoding, text)),
+        scalar => hydrate::Value::Scalar(scalar_of(scalar).unwrap_or(automerge::ScalarValue::Null)),
+    }
+}
