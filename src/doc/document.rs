@@ -4,7 +4,7 @@ use super::{
     Conflict, Delta, Edit, Form, Limits, Refusal, RefusalKind, Stamp, Value, conflict, life,
     patching,
     place::operation_name,
-    put::{Put, Unnamed},
+    put::{Put, Unnamed, without_nulls},
     standing::{GONE, GONE_NAMES_MAX, Standing},
     view::{JsonSink, Scope},
     write::Writing,
@@ -370,11 +370,13 @@ impl Task<'_> {
                 automerge.transaction_at(PatchLog::inactive(), self.base).map_err(internal)?
             }
         };
-        let mut writing = Writing::new(&mut tx, standing);
-        if base_deleted {
-            self.clear(&mut writing)?;
-        }
-        self.apply(&mut writing, untouched)?;
+        let mut writing = Writing::new(&mut tx, standing, self.present.map(Scope::standing));
+        let content = match (untouched, base_deleted) {
+            (true, _) => Content::Untouched,
+            (_, true) => Content::Deleted,
+            _ => Content::Alive,
+        };
+        self.apply(&mut writing, content)?;
         let settled = writing.into_settled();
         if self.limits.change_operations_max < tx.pending_ops() {
             let detail = format!("more than {} operations", self.limits.change_operations_max);
@@ -402,41 +404,44 @@ impl Task<'_> {
     fn apply<T: Transactable>(
         &self,
         writing: &mut Writing<'_, T>,
-        untouched: bool,
+        base: Content,
     ) -> Result<(), Refusal> {
         let root = [ROOT];
         let now = self.present.map(|_| &root[..]);
-        match self.edit {
-            Edit::Put(value) if untouched => writing.fill_root(map_of(value)?),
-            Edit::Put(value) => {
+        match (self.edit, base) {
+            (Edit::Put(value), Content::Untouched) => writing.fill_root(map_of(value)?),
+            (Edit::Put(value), Content::Deleted) => {
+                Put::new(writing, self.present).anew(map_of(value)?)
+            }
+            (Edit::Put(value), Content::Alive) => {
                 Put::new(writing, self.present).map(&root, map_of(value)?, now, Unnamed::Go)
             }
-            Edit::MergePatch(patch) => {
+            (Edit::MergePatch(patch), Content::Deleted) => {
+                let value = without_nulls(patch);
+                Put::new(writing, self.present).anew(map_of(&value)?)
+            }
+            (Edit::MergePatch(patch), Content::Untouched | Content::Alive) => {
                 Put::new(writing, self.present).map(&root, map_of(patch)?, now, Unnamed::Stay)
             }
-            Edit::JsonPatch(patch) => patching::apply(writing, patch, self.limits),
-            Edit::Delete => Ok(()),
-        }
-    }
-
-    /// At a deleted base there is nothing: what Automerge still shows there goes first, but for
-    /// what shows now and is put again.
-    fn clear<T: Transactable>(&self, writing: &mut Writing<'_, T>) -> Result<(), Refusal> {
-        let put = match self.edit {
-            Edit::Put(Value::Map(put)) => Some(put),
-            _ => None,
-        };
-        for (key, slot) in writing.scope().slots(&[ROOT]) {
-            let now = self.present.and_then(|now| Some(now.value(&now.slot(&[ROOT], &key)?)));
-            let wanted = put.and_then(|put| put.get(&key));
-            let stays = now.zip(wanted).is_some_and(|(now, wanted)| now.same_content(wanted));
-            if !stays {
-                writing.delete_key(&key, &slot)?;
+            (Edit::JsonPatch(patch), base) => {
+                if base == Content::Deleted {
+                    writing.clear()?;
+                }
+                patching::apply(writing, patch, self.limits)
             }
+            (Edit::Delete, _) => Ok(()),
         }
-        writing.settle_all();
-        Ok(())
     }
+}
+
+/// What a base holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Content {
+    /// Nothing: the whole document has no changes.
+    Untouched,
+    /// Nothing to read, though Automerge still shows what was deleted.
+    Deleted,
+    Alive,
 }
 
 fn print<R: ReadDoc>(scope: Scope<'_, R>, form: Form) -> (Vec<u8>, u32) {

@@ -17,6 +17,7 @@ mod put;
 mod refusal;
 mod retype;
 mod standing;
+mod text;
 mod timestamp;
 mod typed;
 mod value;

@@ -122,6 +122,12 @@ impl Slot {
         holders
     }
 
+    /// Whether one of the operations here is still visible in `present`.
+    pub(super) fn is_visible_in(&self, present: &Self) -> bool {
+        let ours = |entry: &&Entry| self.entries.iter().any(|here| here.id == entry.id);
+        present.entries.iter().filter(|entry| !entry.stands).any(|entry| ours(&entry))
+    }
+
     /// Whether what shows here is a container that is also (part of) what `present` shows.
     pub(super) fn is_shown_in(&self, present: &Self) -> bool {
         match self.shown() {

@@ -17,10 +17,11 @@ use super::{
     Refusal, Value, pairing,
     place::{Shown, Slot},
     retype::retype,
+    text,
     view::{Item, Scope},
     write::Writing,
 };
-use automerge::{Automerge, ObjId, Prop, transaction::Transactable};
+use automerge::{Automerge, ObjId, Prop, ROOT, transaction::Transactable};
 use std::{
     borrow::Cow,
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -83,6 +84,34 @@ impl<'w, 'a, T: Transactable> Put<'w, 'a, T> {
             let n = new.get(key).filter(stays);
             self.member(&live, key, b, n, p.as_ref(), unnamed)?;
         }
+        Ok(())
+    }
+
+    /// Makes a document show `new` whose base is deleted: nothing is there, though Automerge still
+    /// shows what was.
+    pub(super) fn anew(&mut self, new: &BTreeMap<String, Value>) -> Result<(), Refusal> {
+        let root = [ROOT];
+        let old: BTreeMap<String, Slot> = self.write.scope().slots(&root).into_iter().collect();
+        let keys: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
+        for key in keys {
+            let b = old.get(key);
+            let p = self.present_slot(self.present.map(|_| &root[..]), key);
+            match (new.get(key), b) {
+                (Some(n), _) => match self.decide(None, Some(n), p.as_ref()) {
+                    Step::Inside(n) => self.write.write_key(&root, key, b, n)?,
+                    Step::Write(n) => self.write.write_key(&root, key, b, &n)?,
+                    Step::Nothing | Step::Remove => {}
+                },
+                (None, Some(b)) => {
+                    let gone = |p: &Slot| !b.is_visible_in(p);
+                    if self.present.is_none() || !p.as_ref().is_none_or(gone) {
+                        self.write.delete_key(key, b)?;
+                    }
+                }
+                (None, None) => {}
+            }
+        }
+        self.write.settle_all();
         Ok(())
     }
 
@@ -189,12 +218,14 @@ impl<'w, 'a, T: Transactable> Put<'w, 'a, T> {
         }
         match (b, n, p) {
             (Some(b), Some(n), Some(p)) if fits_inside(b, n) && b.is_shown_in(p) => Step::Inside(n),
-            (_, None, None) | (None, None, Some(_)) => Step::Nothing,
-            (Some(_), None, Some(_)) => Step::Remove,
+            // What the base saw here may be gone already, by the same put or another's.
+            (Some(b), None, Some(p)) if b.is_visible_in(p) => Step::Remove,
+            (_, None, _) => Step::Nothing,
             (_, Some(n @ Value::Map(_)), Some(_)) => match present_value {
-                Some(Value::Map(present)) => {
-                    Step::Write(Cow::Owned(changed_part(base_value.as_ref(), n, &present)))
-                }
+                Some(Value::Map(present)) => match changed_part(base_value.as_ref(), n, &present) {
+                    Value::Map(part) if part.is_empty() => Step::Nothing,
+                    part => Step::Write(Cow::Owned(part)),
+                },
                 _ => Step::Write(Cow::Borrowed(n)),
             },
             (_, Some(n), _) => Step::Write(Cow::Borrowed(n)),
@@ -210,10 +241,7 @@ impl<'w, 'a, T: Transactable> Put<'w, 'a, T> {
             }
             (Shown::List(list), Value::List(new)) => self.list(list, new),
             (Shown::Text(text), Value::String(new) | Value::Text(new)) => {
-                if self.write.scope().text(text) != *new {
-                    self.write.tx.update_text(text, new)?;
-                }
-                Ok(())
+                text::put(self.write.tx, text, new, self.present.map(Scope::doc))
             }
             (Shown::Scalar(Value::Counter(old)), Value::Int(new) | Value::Counter(new)) => {
                 let by = new.wrapping_sub(*old);
@@ -550,7 +578,7 @@ fn changed_part(b: Option<&Value>, n: &Value, p: &BTreeMap<String, Value>) -> Va
 }
 
 /// A merge patch as the value that it makes of nothing (RFC 7396).
-fn without_nulls(patch: &Value) -> Value {
+pub(super) fn without_nulls(patch: &Value) -> Value {
     match patch {
         Value::Map(members) => Value::Map(
             members

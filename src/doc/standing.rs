@@ -84,6 +84,11 @@ impl Standing {
         self.by_holder.values().flatten()
     }
 
+    /// Whether this container stands.
+    pub(super) fn holds(&self, id: &ObjId) -> bool {
+        self.all().any(|stander| stander.id == *id)
+    }
+
     /// Forgets one that was settled.
     pub(super) fn remove(&mut self, id: &ObjId) {
         self.by_holder.retain(|_, standers| {

@@ -74,6 +74,10 @@ impl<'a, R: ReadDoc> Scope<'a, R> {
         self.doc
     }
 
+    pub(super) fn standing(self) -> &'a Standing {
+        self.standing
+    }
+
     /// The places of a logical map, in byte order of their keys.
     pub(super) fn slots(self, maps: &[ObjId]) -> Vec<(String, Slot)> {
         let mut all: Vec<(String, Slot)> = Vec::new();

@@ -18,12 +18,18 @@ use std::collections::{BTreeMap, HashMap};
 pub(super) struct Writing<'a, T> {
     pub(super) tx: &'a mut T,
     standing: Standing,
+    /// What stands at present, where the transaction's base is older.
+    standing_now: Option<&'a Standing>,
     settled: Vec<String>,
 }
 
 impl<'a, T: Transactable> Writing<'a, T> {
-    pub(super) fn new(tx: &'a mut T, standing: Standing) -> Self {
-        Self { tx, standing, settled: Vec::new() }
+    pub(super) fn new(
+        tx: &'a mut T,
+        standing: Standing,
+        standing_now: Option<&'a Standing>,
+    ) -> Self {
+        Self { tx, standing, standing_now, settled: Vec::new() }
     }
 
     /// The document as the transaction sees it.
@@ -36,11 +42,14 @@ impl<'a, T: Transactable> Writing<'a, T> {
         self.settled
     }
 
-    /// Notes that what stands at `slot` is replaced or removed.
+    /// Notes that what stands at `slot` is replaced or removed. What was settled since an older
+    /// base is not settled again.
     pub(super) fn settle(&mut self, slot: &Slot) {
         for entry in slot.entries().iter().filter(|entry| entry.stands) {
-            self.settled.push(operation_name(&entry.id));
             self.standing.remove(&entry.id);
+            if self.standing_now.is_none_or(|now| now.holds(&entry.id)) {
+                self.settled.push(operation_name(&entry.id));
+            }
         }
     }
 
@@ -50,6 +59,15 @@ impl<'a, T: Transactable> Writing<'a, T> {
         for entry in standers {
             self.settle(&Slot::one(entry));
         }
+    }
+
+    /// Takes everything out that Automerge still shows of a deleted document.
+    pub(super) fn clear(&mut self) -> Result<(), Refusal> {
+        for (key, slot) in self.scope().slots(&[ROOT]) {
+            self.delete_key(&key, &slot)?;
+        }
+        self.settle_all();
+        Ok(())
     }
 
     /// Gives an untouched document its first content.

@@ -1,0 +1,124 @@
+//! A put into a collaborative text: the letters that changed, merged with what came since.
+//!
+//! At an older base the rules of lists hold for letters: what is deleted there already is not
+//! deleted again, and a piece that stands already between the same neighbours is not inserted
+//! again, so equal edits and retries are no change.
+
+use super::{Refusal, place::operation_name};
+use automerge::{Automerge, ObjId, ReadDoc, transaction::Transactable};
+use similar::{Algorithm, DiffOp, capture_diff_slices};
+use std::ops::Range;
+
+/// Past this many comparisons the differing middle is replaced as one piece.
+const COMPARISONS_MAX: usize = 4_000_000;
+
+/// Makes a text show `new`. `present`: the document now, where the transaction's base is older.
+pub(super) fn put<T: Transactable>(
+    tx: &mut T,
+    text: &ObjId,
+    new: &str,
+    present: Option<&Automerge>,
+) -> Result<(), Refusal> {
+    let old: Vec<char> = tx.text(text)?.chars().collect();
+    let new: Vec<char> = new.chars().collect();
+    // From the last piece to the first, so that the indices before it stay what they are.
+    for piece in pieces(&old, &new).into_iter().rev() {
+        let inserted: String = new[piece.new.clone()].iter().collect();
+        let stands = match present {
+            Some(present) if !inserted.is_empty() => {
+                let since = since(tx, text, old.len(), &piece.old, present)?;
+                since.contains(&inserted)
+            }
+            _ => false,
+        };
+        if !stands && !inserted.is_empty() {
+            tx.splice_text(text, piece.old.end, 0, &inserted)?;
+        }
+        for index in piece.old.rev() {
+            let gone = match present {
+                Some(present) => place(tx, text, index, present)?.1 == Lives::No,
+                None => false,
+            };
+            if !gone {
+                tx.splice_text(text, index, 1, "")?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A run of letters that another run replaces, as code points.
+struct Piece {
+    old: Range<usize>,
+    new: Range<usize>,
+}
+
+fn pieces(old: &[char], new: &[char]) -> Vec<Piece> {
+    let head = old.iter().zip(new).take_while(|(a, b)| a == b).count();
+    let (old_rest, new_rest) = (&old[head..], &new[head..]);
+    let tail = old_rest.iter().rev().zip(new_rest.iter().rev()).take_while(|(a, b)| a == b).count();
+    let old_middle = &old_rest[..old_rest.len() - tail];
+    let new_middle = &new_rest[..new_rest.len() - tail];
+    if COMPARISONS_MAX < old_middle.len().saturating_mul(new_middle.len()) {
+        let piece =
+            Piece { old: head..head + old_middle.len(), new: head..head + new_middle.len() };
+        return vec![piece];
+    }
+    let mut pieces: Vec<Piece> = Vec::new();
+    for op in capture_diff_slices(Algorithm::Myers, old_middle, new_middle) {
+        if matches!(op, DiffOp::Equal { .. }) {
+            continue;
+        }
+        let (old, new) = (op.old_range(), op.new_range());
+        let old = head + old.start..head + old.end;
+        let new = head + new.start..head + new.end;
+        match pieces.last_mut() {
+            Some(last) if last.old.end == old.start && last.new.end == new.start => {
+                last.old.end = old.end;
+                last.new.end = new.end;
+            }
+            _ => pieces.push(Piece { old, new }),
+        }
+    }
+    pieces
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Lives {
+    Yes,
+    No,
+}
+
+/// Where a letter of the base is at present (or would be), and whether it is still there.
+fn place<T: Transactable>(
+    tx: &T,
+    text: &ObjId,
+    index: usize,
+    present: &Automerge,
+) -> Result<(usize, Lives), Refusal> {
+    let cursor = tx.get_cursor(text, index, None)?;
+    let now = present.get_cursor_position(text, &cursor, None)?;
+    let there = present.get(text, now)?;
+    let lives = there.is_some_and(|(_, id)| operation_name(&id) == cursor.to_string());
+    Ok((now, if lives { Lives::Yes } else { Lives::No }))
+}
+
+/// What stands at present between the neighbours of a run of the base.
+fn since<T: Transactable>(
+    tx: &T,
+    text: &ObjId,
+    length: usize,
+    run: &Range<usize>,
+    present: &Automerge,
+) -> Result<String, Refusal> {
+    let start = match run.start.checked_sub(1) {
+        None => 0,
+        Some(before) => match place(tx, text, before, present)? {
+            (now, Lives::Yes) => now + 1,
+            (now, Lives::No) => now,
+        },
+    };
+    let end =
+        if run.end < length { place(tx, text, run.end, present)?.0 } else { present.length(text) };
+    Ok(present.text(text)?.chars().skip(start).take(end.saturating_sub(start)).collect())
+}
