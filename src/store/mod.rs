@@ -1,11 +1,46 @@
-//! Durable bytes.
+//! Durable bytes: documents as heads, views, chunks and a feed, over an [`Engine`].
+//!
+//! ```text
+//! frame, codec   what every value looks like      key, row    what each family holds
+//! engine         the verbs asked of an engine     memory, rocks   the two that there are
+//! format         opening                          catalog, track   what is remembered of it
+//! read           reading, from any thread         commit      writing, through one door
+//! ```
+//!
+//! What always holds:
+//! - One [`Committer`] writes, all rows of a group in one batch. An answer is given after its sync.
+//! - Seqs only grow, are given while the batch is built, and are seen by readers in order.
+//! - `feed` has one row per document, at the seq of its head. `view` has one row per document that
+//!   lives, at its version. The chunks of a document are those of which its head tells.
+//! - Nothing damaged is returned: every row is framed, and names are checked against ids.
+//! - After one failed write nothing is written until the store is opened again.
+//!
+//! Not here, on purpose: Automerge (chunks and standing sets are bytes), clocks, randomness (ids are
+//! arguments), threads and async (the room `node` has them), and compare-and-swap.
 
-/// When a write is answered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Durability {
-    /// After it is synced to disk.
-    #[default]
-    Sync,
-    /// After it is handed to the kernel; synced every 100 ms.
-    Relaxed,
-}
+mod catalog;
+mod codec;
+mod commit;
+mod engine;
+mod error;
+mod format;
+mod frame;
+pub mod key;
+mod memory;
+mod read;
+#[cfg(feature = "rocksdb")]
+mod rocks;
+mod row;
+mod track;
+
+pub use catalog::{COLLECTIONS_MAX, CollectionCount};
+pub use commit::{Commit, Committer, Log, NewView, Receipt};
+pub use engine::{Batch, Cached, Durability, Engine, Health, Op, Range, SCAN_STRETCH_ROWS, Visit};
+pub use error::{CommitError, Damaged, EngineError, OpenError, ReadError, Refused};
+pub use format::Fresh;
+pub use memory::{Crash, Fault, MemoryEngine};
+pub use read::{Feed, FeedEntry, List, Page, Store, Stored};
+#[cfg(feature = "rocksdb")]
+pub use rocks::{RocksEngine, RocksOptions};
+pub use row::{Chunk, FeedRow, Head, Incarnation, Origin, View};
+pub use track::{LogSize, Track};

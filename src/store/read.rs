@@ -1,0 +1,374 @@
+//! Reading: what is stored, checked, or an error; never bytes that are not what was written.
+
+use super::{
+    catalog::{Catalog, CollectionCount},
+    engine::{Cached, Engine, Health},
+    error::{Damaged, ReadError},
+    key::{self, ChunkAt, Family},
+    row::{Chunk, FeedRow, Head, Incarnation, Origin, View},
+    track::{Last, Track},
+};
+use crate::ident::{Collection, DocumentId, Key, Name, NodeId, Version};
+use bytes::Bytes;
+use std::{
+    ops::ControlFlow,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+/// An open store, for reading. Writing is the [`Committer`](super::Committer)'s.
+#[derive(Debug)]
+pub struct Store {
+    pub(super) engine: Arc<dyn Engine>,
+    pub(super) catalog: Catalog,
+    pub(super) last_seq: AtomicU64,
+    pub(super) node: NodeId,
+    pub(super) incarnation: Incarnation,
+    /// All of them, the present one too.
+    pub(super) incarnations: Vec<Incarnation>,
+    pub(super) damaged_heads: u64,
+}
+
+/// A document, as it is stored.
+#[derive(Debug)]
+pub struct Stored {
+    /// What is known of it.
+    pub head: Head,
+    /// What makes it, in order: a snapshot first, or changes alone.
+    pub chunks: Vec<Bytes>,
+    /// For the commits of whoever loads it.
+    pub track: Arc<Track>,
+}
+
+/// Which documents of a collection to list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct List<'a> {
+    /// Only keys that begin with this.
+    pub prefix: &'a str,
+    /// Only keys after this one.
+    pub after: Option<&'a Key>,
+    /// Most rows, at least 1.
+    pub limit: usize,
+    /// The page ends once its JSON holds as many bytes.
+    pub bytes_max: usize,
+    /// Whether rows carry the JSON.
+    pub values: bool,
+}
+
+/// A page of a list.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Page {
+    /// Live documents, in key order.
+    pub rows: Vec<(Key, View)>,
+    /// Keys whose rows are damaged; they are not among the rows.
+    pub damaged: Vec<Key>,
+    /// The key to go on after; `None`: there is no more.
+    pub next: Option<Key>,
+}
+
+/// A document in the feed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FeedEntry {
+    /// The commit that last moved its version.
+    pub seq: u64,
+    /// Its name.
+    pub name: Name,
+    /// Its version.
+    pub version: Version,
+    /// It is deleted.
+    pub deleted: bool,
+    /// How many places hold more than one value.
+    pub conflicts: u32,
+    /// The last commit that brought it a change of [`Origin::Own`]; 0: none did.
+    pub own_seq: u64,
+    /// Where that commit's changes came to this group of nodes.
+    pub origin: Origin,
+}
+
+/// A stretch of the feed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Feed {
+    /// In order of seq.
+    pub entries: Vec<FeedEntry>,
+    /// Seqs whose rows are damaged; they are not among the entries.
+    pub damaged: Vec<u64>,
+}
+
+/// How often a document is read again that is committed to while it is read.
+const READ_ATTEMPTS: usize = 8;
+
+impl Store {
+    /// A live document's view; `None`: deleted, or never written.
+    ///
+    /// # Errors
+    /// `Damaged`, `Engine`.
+    pub fn view(&self, name: &Name) -> Result<Option<View>, ReadError> {
+        let Some(key) = self.view_key(name) else {
+            return Ok(None);
+        };
+        let value = self.engine.get(Family::View, &key)?;
+        value.map(|value| decode_view(name, &key, &value)).transpose()
+    }
+
+    /// A live document's view, if no disk is needed to know it.
+    ///
+    /// # Errors
+    /// As [`Store::view`].
+    pub fn view_cached(&self, name: &Name) -> Result<Cached<View>, ReadError> {
+        let Some(key) = self.view_key(name) else {
+            return Ok(Cached::Missing);
+        };
+        match self.engine.get_cached(Family::View, &key)? {
+            Cached::Found(value) => decode_view(name, &key, &value).map(Cached::Found),
+            Cached::Missing => Ok(Cached::Missing),
+            Cached::Unknown => Ok(Cached::Unknown),
+        }
+    }
+
+    /// What is known of a document, and its name; `None`: never written.
+    ///
+    /// # Errors
+    /// `Damaged`, `Engine`.
+    pub fn head(&self, id: DocumentId) -> Result<Option<(Name, Head)>, ReadError> {
+        let key = key::encode_head(id);
+        let Some(value) = self.engine.get(Family::Head, &key)? else {
+            return Ok(None);
+        };
+        let decoded = Head::decode(&key, &value)
+            .and_then(|head| Ok((self.name(id, head.collection, &head.key)?, head)));
+        decoded.map(Some).map_err(|why| damaged(format_args!("the head of {id}"), why))
+    }
+
+    /// All that is stored of a document; `None`: never written. Consistent, also while commits go
+    /// on. The version to which it loads is for the room `doc` to check.
+    ///
+    /// # Errors
+    /// `NameTaken`, `Damaged`, `Engine`.
+    pub fn document(&self, name: &Name) -> Result<Option<Stored>, ReadError> {
+        let mut unmatched = None;
+        for _ in 0..READ_ATTEMPTS {
+            let Some((stored_name, head)) = self.head(name.id())? else {
+                return Ok(None);
+            };
+            if stored_name != *name {
+                return Err(ReadError::NameTaken(stored_name));
+            }
+            let chunks = self.chunks(name.id())?;
+            if matches(&head, &chunks) {
+                return Ok(Some(stored(name, head, chunks)));
+            }
+            // A commit may have come between the two reads. If none did, rows are missing.
+            if unmatched.as_ref() == Some(&head) {
+                break;
+            }
+            unmatched = Some(head);
+        }
+        let why = Damaged("the chunks are not those of its head");
+        Err(damaged(format_args!("the document {}", name.id()), why))
+    }
+
+    /// Lists the live documents of a collection. An unknown collection has none.
+    ///
+    /// # Errors
+    /// `Damaged` (a key that is none), `Engine`.
+    pub fn list(&self, collection: &Collection, list: List<'_>) -> Result<Page, ReadError> {
+        let mut page = Page::default();
+        let Some(id) = self.catalog.id(collection) else {
+            return Ok(page);
+        };
+        let mut last = None;
+        let mut bytes = 0;
+        let mut outcome = Ok(());
+        let range = key::view_range(id, list.prefix, list.after);
+        self.engine.scan(Family::View, &range, &mut |key, value| {
+            if list.limit.max(1) <= page.rows.len() + page.damaged.len() || list.bytes_max <= bytes
+            {
+                page.next = last.take();
+                return ControlFlow::Break(());
+            }
+            let Some((_, name)) = key::decode_view(key) else {
+                let why = Damaged("its key is none");
+                outcome = Err(damaged(format_args!("a view in {collection}"), why));
+                return ControlFlow::Break(());
+            };
+            last = Some(name.clone());
+            match View::borrow(key, value) {
+                Ok(View { version, conflicts, json }) => {
+                    let json = json.filter(|_| list.values).map(Bytes::copy_from_slice);
+                    bytes += json.as_ref().map_or(0, Bytes::len);
+                    page.rows.push((name, View { version, conflicts, json }));
+                }
+                Err(_) => page.damaged.push(name),
+            }
+            ControlFlow::Continue(())
+        })?;
+        outcome.map(|()| page)
+    }
+
+    /// The documents committed after `seq`, at most `limit`.
+    ///
+    /// # Errors
+    /// `Damaged` (a key that is none), `Engine`.
+    pub fn feed(&self, seq: u64, limit: usize) -> Result<Feed, ReadError> {
+        let mut feed = Feed::default();
+        let mut outcome = Ok(());
+        self.engine.scan(Family::Feed, &key::feed_range(seq), &mut |key, value| {
+            if limit <= feed.entries.len() + feed.damaged.len() {
+                return ControlFlow::Break(());
+            }
+            let Some(seq) = key::decode_feed(key) else {
+                outcome = Err(damaged("a row of the feed", Damaged("its key is none")));
+                return ControlFlow::Break(());
+            };
+            match self.feed_entry(seq, key, value) {
+                Ok(entry) => feed.entries.push(entry),
+                Err(_) => feed.damaged.push(seq),
+            }
+            ControlFlow::Continue(())
+        })?;
+        outcome.map(|()| feed)
+    }
+
+    /// All collections with their counts, by name: as of the last durable commit.
+    pub fn collections(&self) -> Vec<CollectionCount> {
+        self.catalog.counts()
+    }
+
+    /// The node's id.
+    pub fn node(&self) -> NodeId {
+        self.node
+    }
+
+    /// This start.
+    pub fn incarnation(&self) -> Incarnation {
+        self.incarnation
+    }
+
+    /// All starts of this node, this one last.
+    pub fn incarnations(&self) -> &[Incarnation] {
+        &self.incarnations
+    }
+
+    /// The last seq that is durable.
+    pub fn last_seq(&self) -> u64 {
+        self.last_seq.load(Ordering::Acquire)
+    }
+
+    /// How many heads could not be read when the store was opened; their documents are in no count.
+    pub fn damaged_heads(&self) -> u64 {
+        self.damaged_heads
+    }
+
+    /// Makes a copy of everything durable in a directory that does not exist yet.
+    ///
+    /// # Errors
+    /// `Engine`.
+    pub fn checkpoint(&self, directory: &Path) -> Result<(), ReadError> {
+        Ok(self.engine.checkpoint(directory)?)
+    }
+
+    /// Whether writers have to wait.
+    ///
+    /// # Errors
+    /// `Engine`.
+    pub fn health(&self) -> Result<Health, ReadError> {
+        Ok(self.engine.health()?)
+    }
+
+    fn view_key(&self, name: &Name) -> Option<Vec<u8>> {
+        let collection = self.catalog.id(name.collection())?;
+        Some(key::encode_view(collection, name.key()))
+    }
+
+    /// The name that a row gives to an id, if it is one that makes this id.
+    fn name(&self, id: DocumentId, collection: u32, key: &Key) -> Result<Name, Damaged> {
+        let collection =
+            self.catalog.name(collection).ok_or(Damaged("its collection is unknown"))?;
+        Name::new(collection, key.clone())
+            .ok()
+            .filter(|name| name.id() == id)
+            .ok_or(Damaged("its name makes another id"))
+    }
+
+    fn chunks(&self, id: DocumentId) -> Result<Vec<(ChunkAt, Chunk)>, ReadError> {
+        let mut chunks = Vec::new();
+        let mut outcome = Ok(());
+        self.engine.scan(Family::Chunk, &key::chunk_range(id), &mut |key, value| {
+            let chunk = key::decode_chunk(key).ok_or(Damaged("its key is none"));
+            // The scan lends the row, so this is the one copy between disk and Automerge.
+            let value = Bytes::copy_from_slice(value);
+            match chunk.and_then(|(_, at)| Ok((at, Chunk::decode(key, &value)?))) {
+                Ok(chunk) => {
+                    chunks.push(chunk);
+                    ControlFlow::Continue(())
+                }
+                Err(why) => {
+                    outcome = Err(damaged(format_args!("a chunk of {id}"), why));
+                    ControlFlow::Break(())
+                }
+            }
+        })?;
+        outcome.map(|()| chunks)
+    }
+
+    fn feed_entry(&self, seq: u64, key: &[u8], value: &[u8]) -> Result<FeedEntry, Damaged> {
+        let row = FeedRow::decode(key, value)?;
+        Ok(FeedEntry {
+            seq,
+            name: self.name(row.id, row.collection, &row.key)?,
+            version: row.version,
+            deleted: row.deleted,
+            conflicts: row.conflicts,
+            own_seq: row.own_seq,
+            origin: row.origin,
+        })
+    }
+}
+
+/// Whether these are the chunks of which a head tells.
+fn matches(head: &Head, chunks: &[(ChunkAt, Chunk)]) -> bool {
+    let (snapshot, changes) = match chunks {
+        [(at, Chunk::Snapshot { version, .. }), changes @ ..] => (Some((at, version)), changes),
+        changes => (None, changes),
+    };
+    let snapshot_matches = match snapshot {
+        None => head.snapshot_seq == 0,
+        // With changes behind the snapshot only loading them tells the version.
+        Some((at, version)) => {
+            head.snapshot_seq == at.seq && (!changes.is_empty() || *version == head.version)
+        }
+    };
+    let mut bytes = 0;
+    let mut count = 0;
+    for (at, chunk) in changes {
+        match chunk {
+            Chunk::Change { bytes: change, .. } if at.seq <= head.seq => {
+                bytes += change.len() as u64;
+                count += 1;
+            }
+            Chunk::Change { .. } | Chunk::Snapshot { .. } => return false,
+        }
+    }
+    snapshot_matches && (bytes, count) == (head.log_bytes, head.log_count)
+}
+
+fn stored(name: &Name, head: Head, chunks: Vec<(ChunkAt, Chunk)>) -> Stored {
+    let snapshot_bytes = match chunks.first() {
+        Some((_, Chunk::Snapshot { bytes, .. })) => bytes.len() as u64,
+        Some((_, Chunk::Change { .. })) | None => 0,
+    };
+    let (rows, chunks) = chunks.into_iter().map(|(at, chunk)| (at, chunk.into_bytes())).unzip();
+    let last = Last { head: head.clone(), rows, snapshot_bytes };
+    Stored { head, chunks, track: Arc::new(Track::stored(name.clone(), last)) }
+}
+
+fn decode_view(name: &Name, key: &[u8], value: &Bytes) -> Result<View, ReadError> {
+    View::decode(key, value).map_err(|why| damaged(format_args!("the view of {}", name.id()), why))
+}
+
+fn damaged(row: impl std::fmt::Display, why: Damaged) -> ReadError {
+    ReadError::Damaged(format!("{row}: {why}"))
+}

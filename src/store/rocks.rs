@@ -1,0 +1,305 @@
+//! The engine on disk: RocksDB, and the only file that knows it.
+//!
+//! ```text
+//! DIRECTORY/lock       held while the engine is open
+//! DIRECTORY/rocksdb/   RocksDB's files
+//! ```
+
+use super::{
+    engine::{Batch, Cached, Durability, Engine, Health, Op, Range, SCAN_STRETCH_ROWS, Visit},
+    error::{EngineError, OpenError},
+    key::Family,
+};
+use bytes::Bytes;
+use rocksdb::{
+    BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DBCompressionType,
+    DBRecoveryMode, DBWithThreadMode, ErrorKind, Options, ReadOptions, ReadTier, SingleThreaded,
+    SliceTransform, WriteBatch, WriteBufferManager, WriteOptions, checkpoint::Checkpoint,
+    properties,
+};
+use std::{
+    fmt,
+    fs::{self, File, TryLockError},
+    io,
+    ops::ControlFlow,
+    path::{Path, PathBuf},
+};
+
+/// Values from this size on live in blob files, where a compaction does not rewrite them.
+const BLOB_BYTES_MIN: u64 = 4 << 10;
+/// Bytes of log after which the oldest tables in memory are written out.
+const WAL_BYTES_MAX: u64 = 256 << 20;
+/// Bytes of a document id, by which chunks are found.
+const CHUNK_PREFIX_BYTES: usize = 16;
+
+/// What a user may set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RocksOptions {
+    /// Memory for blocks, blobs, indexes, filters and unwritten tables together, in bytes.
+    pub blocks_bytes: usize,
+}
+
+impl Default for RocksOptions {
+    fn default() -> Self {
+        Self { blocks_bytes: 256 << 20 }
+    }
+}
+
+/// Families never change while a database is open, so handles need no lock.
+type Database = DBWithThreadMode<SingleThreaded>;
+
+/// Rows on disk.
+pub struct RocksEngine {
+    rows: Database,
+    cached: ReadOptions,
+    /// Let go of after the rows are closed.
+    _lock: File,
+}
+
+impl fmt::Debug for RocksEngine {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("RocksEngine").field("path", &self.rows.path()).finish_non_exhaustive()
+    }
+}
+
+impl RocksEngine {
+    /// Opens the data in a directory, or begins with none. What it makes only its user can read.
+    ///
+    /// A log whose end is torn (power was lost) opens without what was never synced. A log that is
+    /// damaged before its end does not open: what follows the damage was acknowledged.
+    ///
+    /// # Errors
+    /// `Locked`, `Directory`, `Damaged` (names the file), `Engine`.
+    pub fn open(directory: &Path, options: RocksOptions) -> Result<Self, OpenError> {
+        let lock = lock(directory)?;
+        let path = directory.join("rocksdb");
+        make_directory(&path)?;
+        // Zero lets RocksDB measure what an entry is charged.
+        let cache = Cache::new_hyper_clock_cache(options.blocks_bytes, 0);
+        let families = Family::ALL.map(|family| {
+            ColumnFamilyDescriptor::new(family.name(), family_options(family, &cache))
+        });
+        let options = database_options(&cache, options.blocks_bytes / 4);
+        let rows = Database::open_cf_descriptors(&options, path, families).map_err(error)?;
+        let mut cached = ReadOptions::default();
+        cached.set_read_tier(ReadTier::BlockCache);
+        Ok(Self { rows, cached, _lock: lock })
+    }
+
+    fn family(&self, family: Family) -> Result<&ColumnFamily, EngineError> {
+        let missing = || EngineError::Io(format!("the column family {} is gone", family.name()));
+        self.rows.cf_handle(family.name()).ok_or_else(missing)
+    }
+}
+
+fn database_options(cache: &Cache, unwritten_bytes: usize) -> Options {
+    let mut options = Options::default();
+    options.create_if_missing(true);
+    options.create_missing_column_families(true);
+    options.set_paranoid_checks(true);
+    // Point-in-time recovery, the default, would drop acknowledged writes behind the damage.
+    options.set_wal_recovery_mode(DBRecoveryMode::TolerateCorruptedTailRecords);
+    options.set_track_and_verify_wals_in_manifest(true);
+    // A reused log file ends in old records, which a torn tail cannot be told from.
+    options.set_recycle_log_file_num(0);
+    options.set_max_total_wal_size(WAL_BYTES_MAX);
+    // One log holds a whole batch, so families need not be flushed together.
+    options.set_atomic_flush(false);
+    options.set_unordered_write(false);
+    // Tables in memory are charged to the one cache, so that one number bounds them all.
+    options.set_write_buffer_manager(&WriteBufferManager::new_write_buffer_manager_with_cache(
+        unwritten_bytes,
+        false,
+        cache.clone(),
+    ));
+    options.set_keep_log_file_num(4);
+    options.set_max_log_file_size(16 << 20);
+    // Not exposed by the crate: `paranoid_file_checks`, a listener for background errors (they are
+    // polled in `health`), and `verify_checksum` over a whole database.
+    options
+}
+
+fn family_options(family: Family, cache: &Cache) -> Options {
+    let mut blocks = BlockBasedOptions::default();
+    blocks.set_block_cache(cache);
+    blocks.set_cache_index_and_filter_blocks(true);
+    blocks.set_cache_index_and_filter_blocks_with_high_priority(true);
+    blocks.set_pin_l0_filter_and_index_blocks_in_cache(true);
+    let mut options = Options::default();
+    options.set_compression_type(DBCompressionType::Lz4);
+    options.set_bottommost_compression_type(DBCompressionType::Zstd);
+    match family {
+        Family::View | Family::Head => blocks.set_bloom_filter(10.0, false),
+        Family::Chunk => {
+            blocks.set_bloom_filter(10.0, false);
+            blocks.set_whole_key_filtering(false);
+            options.set_prefix_extractor(SliceTransform::create_fixed_prefix(CHUNK_PREFIX_BYTES));
+        }
+        Family::Feed | Family::Orphan | Family::Kept | Family::Sys => {}
+    }
+    if let Family::View | Family::Chunk = family {
+        options.set_enable_blob_files(true);
+        options.set_min_blob_size(BLOB_BYTES_MIN);
+        options.set_blob_compression_type(DBCompressionType::Lz4);
+        options.set_enable_blob_gc(true);
+        options.set_blob_gc_force_threshold(0.5);
+        options.set_blob_cache(cache);
+    }
+    options.set_block_based_table_factory(&blocks);
+    options
+}
+
+impl Engine for RocksEngine {
+    fn get(&self, family: Family, key: &[u8]) -> Result<Option<Bytes>, EngineError> {
+        let value = self.rows.get_cf(self.family(family)?, key).map_err(error)?;
+        Ok(value.map(Bytes::from))
+    }
+
+    fn get_cached(&self, family: Family, key: &[u8]) -> Result<Cached<Bytes>, EngineError> {
+        match self.rows.get_cf_opt(self.family(family)?, key, &self.cached) {
+            Ok(Some(value)) => Ok(Cached::Found(value.into())),
+            Ok(None) => Ok(Cached::Missing),
+            Err(fault) if fault.kind() == ErrorKind::Incomplete => Ok(Cached::Unknown),
+            Err(fault) => Err(error(fault)),
+        }
+    }
+
+    fn scan(
+        &self,
+        family: Family,
+        range: &Range,
+        visit: &mut Visit<'_>,
+    ) -> Result<(), EngineError> {
+        let handle = self.family(family)?;
+        let mut range = range.clone();
+        while !range.is_empty() {
+            // An open iterator keeps every file of its moment alive, so a long scan takes new ones.
+            let mut rows = self.rows.raw_iterator_cf_opt(handle, scan_options(family, &range));
+            rows.seek(range.start());
+            let mut last = None;
+            for visited in 1..=SCAN_STRETCH_ROWS {
+                let Some((key, value)) = rows.item() else {
+                    return rows.status().map_err(error);
+                };
+                if visit(key, value) == ControlFlow::Break(()) {
+                    return Ok(());
+                }
+                if visited == SCAN_STRETCH_ROWS {
+                    last = Some(key.to_vec());
+                }
+                rows.next();
+            }
+            match last {
+                Some(last) => range = range.after(&last),
+                None => break,
+            }
+        }
+        Ok(())
+    }
+
+    fn last_key(&self, family: Family) -> Result<Option<Vec<u8>>, EngineError> {
+        let options = scan_options(family, &Range::all());
+        let mut rows = self.rows.raw_iterator_cf_opt(self.family(family)?, options);
+        rows.seek_to_last();
+        rows.status().map_err(error)?;
+        Ok(rows.key().map(<[u8]>::to_vec))
+    }
+
+    fn commit(&self, batch: Batch, durability: Durability) -> Result<(), EngineError> {
+        let mut writes = WriteBatch::default();
+        for op in batch.ops() {
+            match op {
+                Op::Put { family, key, value } => {
+                    writes.put_cf(self.family(*family)?, key, value);
+                }
+                // Compaction fails on a key that has met both kinds of delete.
+                Op::Remove { family: Family::Feed, key } => {
+                    writes.single_delete_cf(self.family(Family::Feed)?, key);
+                }
+                Op::Remove { family, key } => writes.delete_cf(self.family(*family)?, key),
+            }
+        }
+        let mut options = WriteOptions::default();
+        options.set_sync(durability == Durability::Sync);
+        self.rows.write_opt(writes, &options).map_err(error)
+    }
+
+    fn sync(&self) -> Result<(), EngineError> {
+        self.rows.flush_wal(true).map_err(error)
+    }
+
+    fn checkpoint(&self, directory: &Path) -> Result<(), EngineError> {
+        let failed =
+            |fault: io::Error| EngineError::Io(format!("{}: {fault}", directory.display()));
+        private().create(directory).map_err(failed)?;
+        let made = Checkpoint::new(&self.rows)
+            .and_then(|checkpoint| checkpoint.create_checkpoint(directory.join("rocksdb")));
+        made.map_err(|fault| {
+            // Nobody should take an empty directory for a backup. RocksDB removes its own part.
+            let _ = fs::remove_dir(directory);
+            error(fault)
+        })
+    }
+
+    fn health(&self) -> Result<Health, EngineError> {
+        let number = |name| self.rows.property_int_value(name).map_err(error);
+        Ok(Health {
+            stalled: number(properties::IS_WRITE_STOPPED)?.unwrap_or(0) != 0,
+            background_errors: number(properties::BACKGROUND_ERRORS)?.unwrap_or(0),
+        })
+    }
+}
+
+fn scan_options(family: Family, range: &Range) -> ReadOptions {
+    let mut options = ReadOptions::default();
+    if let Some(end) = range.end() {
+        options.set_iterate_upper_bound(end);
+    }
+    if family == Family::Chunk {
+        // Within one document the prefix filter skips files; across documents it would skip rows.
+        let within = range.shares_prefix(CHUNK_PREFIX_BYTES);
+        options.set_prefix_same_as_start(within);
+        options.set_total_order_seek(!within);
+    }
+    options
+}
+
+/// Makes the directory, and holds it against other processes until the file is dropped.
+fn lock(directory: &Path) -> Result<File, OpenError> {
+    make_directory(directory)?;
+    let path = directory.join("lock");
+    let file = match File::options().create(true).truncate(false).write(true).open(&path) {
+        Ok(file) => file,
+        Err(source) => return Err(OpenError::Directory { path, source }),
+    };
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(OpenError::Locked(directory.to_path_buf())),
+        Err(TryLockError::Error(source)) => Err(OpenError::Directory { path, source }),
+    }
+}
+
+fn make_directory(path: &Path) -> Result<(), OpenError> {
+    let made = private().recursive(true).create(path);
+    made.map_err(|source| OpenError::Directory { path: PathBuf::from(path), source })
+}
+
+/// Makes directories that only their user can enter: 0700.
+fn private() -> fs::DirBuilder {
+    let mut builder = fs::DirBuilder::new();
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder
+}
+
+fn error(fault: rocksdb::Error) -> EngineError {
+    let kind = fault.kind();
+    let message = fault.into_string();
+    if kind == ErrorKind::Corruption {
+        EngineError::Corrupt(message)
+    } else if message.contains("No space left on device") {
+        EngineError::Full(message)
+    } else {
+        EngineError::Io(message)
+    }
+}
