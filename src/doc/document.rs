@@ -5,7 +5,7 @@ use super::{
     patching,
     place::operation_name,
     put::{Put, Unnamed, without_nulls},
-    standing::{GONE, GONE_NAMES_MAX, Standing},
+    standing::{GONE, GONE_NAMES_MAX, Standing, ancestors},
     view::{JsonSink, Scope},
     write::Writing,
 };
@@ -14,10 +14,7 @@ use automerge::{
     ActorId, Automerge, Change, ChangeHash, PatchLog, ROOT, ReadDoc,
     transaction::{CommitOptions, Transactable},
 };
-use std::{
-    cell::Cell,
-    collections::{BTreeMap, BTreeSet},
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The random bytes under which one incarnation of a node writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,8 +42,8 @@ pub struct Document {
     automerge: Automerge,
     standing: Standing,
     actor: ActorId,
-    /// The size of its plain JSON when it was last rendered, or an estimate.
-    bytes: Cell<usize>,
+    /// The size of its plain JSON as it was last told, or an estimate.
+    json_bytes: usize,
 }
 
 impl Document {
@@ -56,7 +53,7 @@ impl Document {
             automerge: Automerge::new(),
             standing: Standing::default(),
             actor: ActorId::from(actor.0),
-            bytes: Cell::new(0),
+            json_bytes: 0,
         }
     }
 
@@ -78,7 +75,7 @@ impl Document {
             automerge,
             standing: Standing::default(),
             actor: ActorId::from(actor.0),
-            bytes: Cell::new(bytes.len()),
+            json_bytes: bytes.len(),
         };
         if document.version() != *version {
             return Err(Damaged(format!("loads to version {}", document.version())));
@@ -87,6 +84,12 @@ impl Document {
             document.standing = Standing::whole(&document.automerge);
         }
         Ok(document)
+    }
+
+    /// Tells how large its plain JSON was when it was last rendered: what decides whether an edit
+    /// comes near the largest document, and how much memory it is thought to hold.
+    pub fn set_json_bytes(&mut self, bytes: usize) {
+        self.json_bytes = bytes;
     }
 
     /// Goes on under another actor: one that no other copy of this document writes under.
@@ -141,7 +144,7 @@ impl Document {
         let mut trial = self.clone();
         let delta = trial.edit_at(&base, edit, stamp, limits)?;
         let bytes = trial.render(Form::Plain, None)?.json.map_or(0, |json| json.len());
-        if limits.document_bytes_max < bytes && self.bytes.get() < bytes {
+        if limits.document_bytes_max < bytes && self.json_bytes < bytes {
             let detail = format!("a document is at most {} bytes", limits.document_bytes_max);
             return Err(Refusal::at(RefusalKind::TooLarge, "", detail));
         }
@@ -155,7 +158,7 @@ impl Document {
             // A value is bounded by the text it was read from, and replaces what was there.
             Edit::Delete | Edit::Put(_) => true,
             Edit::MergePatch(_) | Edit::JsonPatch(_) => {
-                self.bytes.get() < limits.document_bytes_max / 4
+                self.json_bytes < limits.document_bytes_max / 4
             }
         }
     }
@@ -290,9 +293,6 @@ impl Document {
             let tx = past.transaction_at(PatchLog::inactive(), &heads).map_err(internal)?;
             print(Scope::new(&tx, &standing), form)
         };
-        if at.is_none() && form == Form::Plain {
-            self.bytes.set(json.len());
-        }
         Ok(Rendering { json: Some(json), conflicts, version })
     }
 
@@ -316,6 +316,23 @@ impl Document {
         self.automerge.save_nocompress()
     }
 
+    /// The document as it was at a version, as one snapshot; `None`: now.
+    ///
+    /// # Errors
+    /// `VersionNotFound`.
+    pub fn save_at(&self, at: Option<&Version>) -> Result<Vec<u8>, Refusal> {
+        let Some(version) = at else { return Ok(self.save()) };
+        let heads = self.base(version)?;
+        if heads == self.automerge.get_heads() {
+            return Ok(self.save());
+        }
+        let past = ancestors(&self.automerge, &heads);
+        let changes = self.automerge.get_changes(&[]);
+        let mut document = Automerge::new();
+        document.apply_changes(changes.into_iter().filter(|c| past.contains(&c.hash())))?;
+        Ok(document.save_nocompress())
+    }
+
     /// The names of what stands without being visible, for [`Document::load`]; usually empty.
     pub fn standing(&self) -> Vec<u8> {
         let names: BTreeSet<String> =
@@ -333,7 +350,7 @@ impl Document {
         let stats = self.automerge.stats();
         let history = stats.num_changes.saturating_mul(150);
         let history = usize::try_from(history).unwrap_or(usize::MAX);
-        (17_000 + 2 * self.bytes.get()).saturating_add(history)
+        (17_000 + 2 * self.json_bytes).saturating_add(history)
     }
 
     fn base(&self, version: &Version) -> Result<Vec<ChangeHash>, Refusal> {

@@ -1,0 +1,272 @@
+//! The handle of a running node: what its callers see.
+
+use super::{
+    Ambient, Error, ListQuery, Page, Reading, Representation, StartError, Write, Written,
+    committer,
+    read::{self, Found},
+    shard::{Command, Event, Shard, ShardOptions, Task},
+    status::Status,
+    worker::Worker,
+};
+use crate::{
+    doc::{Conflict, Form, Limits},
+    ident::{Collection, IncarnationId, Key, Name, NodeId, Version},
+    store::{CollectionCount, Durability, Engine, Fresh, Store},
+};
+use std::{
+    future::Future,
+    io,
+    sync::{Arc, Mutex, PoisonError},
+    thread,
+};
+use tokio::sync::{mpsc, oneshot, watch};
+
+/// A thread that runs Automerge on deep documents needs a deep stack.
+const STACK_BYTES: usize = 16 << 20;
+
+/// How a node runs.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// When a write is answered.
+    pub durability: Durability,
+    /// Memory for loaded documents, in bytes, over all shards.
+    pub documents_bytes: usize,
+    /// How many shards; each is a thread.
+    pub shards: usize,
+    /// Commands that one shard has not yet taken in; more wait at their callers.
+    pub commands_max: usize,
+    /// Commands that wait for one document; more are refused as `Stalled`.
+    pub waiting_max: usize,
+    /// Bounds of documents and edits.
+    pub limits: Limits,
+    /// Clock and chance.
+    pub ambient: Ambient,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            durability: Durability::Sync,
+            documents_bytes: 256 << 20,
+            shards: thread::available_parallelism().map_or(2, usize::from),
+            commands_max: 1024,
+            waiting_max: 4096,
+            limits: Limits::default(),
+            ambient: Ambient::machine(),
+        }
+    }
+}
+
+/// A running node; clones share it.
+#[derive(Debug, Clone)]
+pub struct Node(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    store: Arc<Store>,
+    status: Arc<Status>,
+    options: Options,
+    /// One sender a shard; empty once the node stops.
+    shards: Mutex<Vec<mpsc::Sender<Event>>>,
+    /// `true` once the committer has ended.
+    ended: watch::Receiver<bool>,
+}
+
+impl Node {
+    /// Opens what the engine holds and starts the node on threads of its own.
+    ///
+    /// # Errors
+    /// The data could not be opened, or a thread not be started.
+    pub fn start(options: Options, engine: Arc<dyn Engine>) -> Result<Self, StartError> {
+        let ambient = &options.ambient;
+        let fresh = Fresh { node: ambient.node_id(), incarnation: ambient.incarnation_id() };
+        let (store, committer) = Store::open(engine, fresh, options.durability)?;
+        let status = Arc::new(Status::default());
+        let shard_count = options.shards.max(1);
+        let (commits, prepared) = mpsc::channel(2 * shard_count);
+        let mut shards = Vec::new();
+        let mut events = Vec::new();
+        for index in 0..shard_count {
+            let (sender, commands) = mpsc::channel(options.commands_max.max(1));
+            #[expect(clippy::disallowed_methods, reason = "holds what the shard has asked for")]
+            let (events_sender, events_receiver) = mpsc::unbounded_channel();
+            let shard_options = ShardOptions {
+                documents_bytes: options.documents_bytes / shard_count,
+                waiting_max: options.waiting_max,
+                limits: options.limits,
+            };
+            let worker = Worker {
+                index,
+                shard: Shard::new(shard_options, options.ambient.clone(), Arc::clone(&status)),
+                store: Arc::clone(&store),
+                commands,
+                events: events_receiver,
+                events_sender: events_sender.clone(),
+                commits: commits.clone(),
+            };
+            run_thread(format!("shard-{index}"), worker.run())?;
+            shards.push(sender);
+            events.push(events_sender);
+        }
+        drop(commits);
+        let (ending, ended) = watch::channel(false);
+        let committing =
+            committer::run(committer, prepared, events, Arc::clone(&status), options.durability);
+        run_thread("committer".to_owned(), async move {
+            committing.await;
+            // Nobody has to be waiting for the end.
+            let _ = ending.send(true);
+        })?;
+        let shards = Mutex::new(shards);
+        Ok(Self(Arc::new(Inner { store, status, options, shards, ended })))
+    }
+
+    /// The node's id.
+    pub fn id(&self) -> NodeId {
+        self.0.store.node()
+    }
+
+    /// This start of the node.
+    pub fn incarnation(&self) -> IncarnationId {
+        self.0.store.incarnation().id
+    }
+
+    /// When writes are answered.
+    pub fn durability(&self) -> Durability {
+        self.0.options.durability
+    }
+
+    /// The bounds of documents and edits.
+    pub fn limits(&self) -> &Limits {
+        &self.0.options.limits
+    }
+
+    /// Whether the node takes reads and writes.
+    ///
+    /// # Errors
+    /// What is wrong, in words.
+    pub fn ready(&self) -> Result<(), String> {
+        self.0.status.check_writable().map_err(|error| error.to_string())?;
+        match self.0.store.health() {
+            Ok(health) if health.stalled => {
+                Err("writes are stalled: compaction has to catch up".to_owned())
+            }
+            Ok(_) => Ok(()),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    /// The document's plain JSON, from its stored view.
+    ///
+    /// # Errors
+    /// `NotFound`, `Deleted`, `Damaged`, `Internal`.
+    pub async fn read(&self, name: &Name) -> Result<Reading, Error> {
+        match read::view(&self.0.store, name).await? {
+            Found::Reading(reading) => Ok(reading),
+            Found::Unmade => {
+                self.read_as(name, Representation::Json(Form::Plain), None, None).await
+            }
+        }
+    }
+
+    /// The document in any representation, now or at a version. `includes`: a version that the
+    /// document has to have seen.
+    ///
+    /// # Errors
+    /// As [`Node::read`], `VersionNotFound`, `Stalled`, `Stopping`.
+    pub async fn read_as(
+        &self,
+        name: &Name,
+        what: Representation,
+        at: Option<Version>,
+        includes: Option<Version>,
+    ) -> Result<Reading, Error> {
+        self.ask(name, |reply| Task::Read { what, at, includes, reply }).await
+    }
+
+    /// Every conflicted place of a document, in the order of its view, and its version.
+    ///
+    /// # Errors
+    /// As [`Node::read_as`].
+    pub async fn conflicts(&self, name: &Name) -> Result<(Version, Vec<Conflict>), Error> {
+        self.ask(name, |reply| Task::Conflicts { reply }).await
+    }
+
+    /// Makes a write, and waits until it is durable.
+    ///
+    /// # Errors
+    /// `Refused`; `NotFound` and `Deleted` for deletes; `VersionNotFound`, `PreconditionFailed`,
+    /// `ReadOnly`, `Stalled`, `Damaged`, `TooManyCollections`, `Stopping`, `Internal`.
+    pub async fn write(&self, name: &Name, write: Write) -> Result<Written, Error> {
+        self.0.status.check_writable()?;
+        let write = Box::new(write);
+        self.ask(name, |reply| Task::Write { write, reply }).await
+    }
+
+    /// A key that was never used: a UUIDv7.
+    ///
+    /// # Errors
+    /// `Internal`, which would be a defect.
+    pub fn fresh_key(&self) -> Result<Key, Error> {
+        let key = self.0.options.ambient.key();
+        key.ok_or_else(|| Error::Internal("a UUID is no key".to_owned()))
+    }
+
+    /// Lists documents in key order. An unknown collection is an empty page.
+    ///
+    /// # Errors
+    /// `Damaged`, `Internal`.
+    pub async fn list(&self, collection: &Collection, query: ListQuery) -> Result<Page, Error> {
+        read::list(&self.0.store, collection, query).await
+    }
+
+    /// All collections, by name.
+    pub fn collections(&self) -> Vec<CollectionCount> {
+        self.0.store.collections()
+    }
+
+    /// Finishes what was accepted, syncs, and ends. Later calls answer `Stopping`.
+    pub async fn stop(&self) {
+        self.0.status.set_stopping();
+        self.0.shards.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        let mut ended = self.0.ended.clone();
+        // An error would mean that the committer's thread is gone, which is the end as well.
+        let _ = ended.wait_for(|ended| *ended).await;
+    }
+
+    async fn ask<T>(
+        &self,
+        name: &Name,
+        task: impl FnOnce(oneshot::Sender<Result<T, Error>>) -> Task,
+    ) -> Result<T, Error> {
+        let (reply, answer) = oneshot::channel();
+        let command = Command { name: name.clone(), task: task(reply) };
+        let shard = self.shard(name)?;
+        shard.send(Event::Command(command)).await.map_err(|_| Error::Stopping)?;
+        drop(shard);
+        answer.await.unwrap_or(Err(Error::Stopping))
+    }
+
+    fn shard(&self, name: &Name) -> Result<mpsc::Sender<Event>, Error> {
+        let shards = self.0.shards.lock().unwrap_or_else(PoisonError::into_inner);
+        let first = u64::from_be_bytes(name.id().to_bytes()[..8].try_into().unwrap_or_default());
+        let count = shards.len() as u64;
+        let index = first.checked_rem(count).and_then(|index| usize::try_from(index).ok());
+        index.and_then(|index| shards.get(index)).cloned().ok_or(Error::Stopping)
+    }
+}
+
+/// Runs a loop on a thread and runtime of its own.
+fn run_thread(
+    name: String,
+    work: impl Future<Output = ()> + Send + 'static,
+) -> Result<(), StartError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+    let runtime = runtime.map_err(StartError::Thread)?;
+    thread::Builder::new()
+        .name(name)
+        .stack_size(STACK_BYTES)
+        .spawn(move || runtime.block_on(work))
+        .map(drop)
+        .map_err(|error: io::Error| StartError::Thread(error))
+}

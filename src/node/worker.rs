@@ -1,0 +1,94 @@
+//! Runs a shard: receives, lets it handle, performs what it wants.
+
+use super::{
+    Error,
+    committer::Prepared,
+    read::blocking,
+    shard::{Effect, Event, Loaded, Shard},
+};
+use crate::{
+    doc::{Actor, Document},
+    ident::Name,
+    store::{Store, Stored, Track},
+};
+use std::sync::Arc;
+use tokio::sync::mpsc::{Receiver, Sender, UnboundedReceiver, UnboundedSender};
+
+/// Most commands taken in before their commits are sent.
+const BATCH_COMMANDS_MAX: usize = 64;
+
+/// A shard with the channels by which it is reached and reaches others.
+#[derive(Debug)]
+pub(super) struct Worker {
+    pub(super) index: usize,
+    pub(super) shard: Shard,
+    pub(super) store: Arc<Store>,
+    /// From callers. Closed: finish what was accepted, and end.
+    pub(super) commands: Receiver<Event>,
+    /// From loads and the committer; as many as the shard has asked for.
+    pub(super) events: UnboundedReceiver<Event>,
+    pub(super) events_sender: UnboundedSender<Event>,
+    pub(super) commits: Sender<Prepared>,
+}
+
+impl Worker {
+    /// Runs until no command can come any more and everything is done.
+    pub(super) async fn run(mut self) {
+        let mut batch = Vec::new();
+        let mut effects = Vec::new();
+        let mut open = true;
+        while open || !self.shard.is_idle() {
+            tokio::select! {
+                event = self.events.recv() => batch.extend(event),
+                count = self.commands.recv_many(&mut batch, BATCH_COMMANDS_MAX), if open => {
+                    open = count != 0;
+                }
+            }
+            while let Ok(event) = self.events.try_recv() {
+                batch.push(event);
+            }
+            for event in batch.drain(..) {
+                self.shard.handle(event, &mut effects);
+            }
+            self.shard.flush(&mut effects);
+            if !self.perform(effects.drain(..)).await {
+                break;
+            }
+        }
+        self.shard.stop();
+    }
+
+    /// Performs effects in order. `false`: the committer is gone.
+    async fn perform(&self, effects: impl Iterator<Item = Effect>) -> bool {
+        let mut commits = Vec::new();
+        for effect in effects {
+            match effect {
+                Effect::Load { name, actor } => self.load(name, actor),
+                Effect::Commit(ticket) => commits.push(ticket),
+            }
+        }
+        commits.is_empty()
+            || self.commits.send(Prepared { shard: self.index, commits }).await.is_ok()
+    }
+
+    fn load(&self, name: Name, actor: Actor) {
+        let (store, sender) = (Arc::clone(&self.store), self.events_sender.clone());
+        tokio::spawn(async move {
+            let wanted = name.clone();
+            let result = blocking(move || load(&store, &wanted, actor)).await;
+            // A shard that has ended waits for nothing.
+            let _ = sender.send(Event::Loaded { name, result });
+        });
+    }
+}
+
+fn load(store: &Store, name: &Name, actor: Actor) -> Result<Box<Loaded>, Error> {
+    let Some(Stored { head, chunks, track }) = store.document(name)? else {
+        let track = Arc::new(Track::absent(name.clone()));
+        return Ok(Box::new(Loaded { document: Document::new(actor), track }));
+    };
+    let chunks = chunks.iter().map(|chunk| &chunk[..]);
+    let document = Document::load(chunks, &head.standing, &head.version, actor)
+        .map_err(|damaged| Error::Damaged(damaged.to_string()))?;
+    Ok(Box::new(Loaded { document, track }))
+}
