@@ -39,6 +39,7 @@
 //! 9. One bad document is one bad document: everything else goes on.
 
 pub mod doc;
+pub mod http;
 pub mod ident;
 pub mod node;
 pub mod store;

@@ -1,0 +1,261 @@
+//! The accept loop: HTTP/1.1 and h2c on one port, every connection under its deadlines.
+
+use super::{
+    clock,
+    deadline::{Connections, Metered, Socket, Verdict, Watch},
+};
+use axum::{
+    body::Body,
+    http::{Request, Response},
+};
+use hyper::{
+    body::Incoming,
+    service::{Service, service_fn},
+};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::conn::auto::Builder,
+};
+use std::{
+    collections::HashMap,
+    convert::Infallible,
+    future::poll_fn,
+    io,
+    net::{IpAddr, SocketAddr},
+    pin::pin,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::Poll,
+    time::Duration,
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpListener, TcpStream},
+    sync::{Notify, OwnedSemaphorePermit, Semaphore},
+    task::JoinSet,
+    time,
+};
+
+/// Pause after a failed accept: mostly there are no file descriptors left, and waiting helps.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Where connections come from: a TCP listener, or the network of a simulation.
+pub trait Listener: Send {
+    /// A connection.
+    type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
+
+    /// The next connection and whose it is. A future that is dropped loses no connection.
+    fn accept(&mut self) -> impl Future<Output = io::Result<(Self::Stream, SocketAddr)>> + Send;
+}
+
+impl Listener for TcpListener {
+    type Stream = TcpStream;
+
+    async fn accept(&mut self) -> io::Result<(TcpStream, SocketAddr)> {
+        let (stream, address) = Self::accept(self).await?;
+        stream.set_nodelay(true)?;
+        Ok((stream, address))
+    }
+}
+
+/// Serves every connection of `listener` until `stop` is done; then takes no more, and waits a
+/// bounded time for what runs.
+pub async fn serve<L, S>(
+    mut listener: L,
+    service: S,
+    bounds: Connections,
+    stop: impl Future<Output = ()>,
+) where
+    L: Listener,
+    S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible>,
+    S: Clone + Send + Sync + 'static,
+    S::Future: Send + 'static,
+{
+    let builder = Arc::new(builder(bounds));
+    let seats = Arc::new(Seats::new(bounds));
+    let closing = Arc::new(Closing::default());
+    let mut connections = JoinSet::new();
+    let mut stop = pin!(stop);
+    loop {
+        let (stream, seat) = tokio::select! {
+            biased;
+            () = &mut stop => break,
+            Some(_) = connections.join_next() => continue,
+            accepted = next(&mut listener, &seats) => match accepted {
+                Some(accepted) => accepted,
+                None => continue,
+            },
+        };
+        let (builder, closing) = (Arc::clone(&builder), Arc::clone(&closing));
+        let service = service.clone();
+        connections.spawn(async move {
+            attend(stream, service, &builder, bounds, &closing).await;
+            drop(seat);
+        });
+    }
+    drop(listener);
+    closing.close();
+    let ended = async { while connections.join_next().await.is_some() {} };
+    if time::timeout(bounds.stop_time, ended).await.is_err() {
+        tracing::warn!(connections = connections.len(), "cut off what did not end in time");
+    }
+    connections.shutdown().await;
+}
+
+/// hyper, with its own deadlines off where ours hold.
+fn builder(bounds: Connections) -> Builder<TokioExecutor> {
+    let mut builder = Builder::new(TokioExecutor::new());
+    // A head that does not fit the buffer is answered 431 by hyper; what fits is measured again
+    // when it is parsed, exactly. Smaller buffers than 8 KiB are none.
+    builder.http1().header_read_timeout(None).max_buf_size(bounds.header_bytes_max.max(8 << 10));
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .keep_alive_interval(bounds.ping_time)
+        .keep_alive_timeout(bounds.ping_time)
+        .max_concurrent_streams(bounds.streams_max)
+        .max_header_list_size(u32::try_from(bounds.header_bytes_max).unwrap_or(u32::MAX));
+    builder
+}
+
+/// The next connection that has a seat; `None` if one came that has none, or none could come.
+async fn next<L: Listener>(listener: &mut L, seats: &Arc<Seats>) -> Option<(L::Stream, Seat)> {
+    let place = Arc::clone(&seats.all).acquire_owned().await.ok()?;
+    match listener.accept().await {
+        Ok((stream, address)) => Some((stream, seats.sit(address.ip(), place)?)),
+        Err(error) => {
+            tracing::warn!(%error, "a connection could not be accepted");
+            time::sleep(ACCEPT_PAUSE).await;
+            None
+        }
+    }
+}
+
+/// One connection, from its first byte to its last.
+async fn attend<T, S>(
+    stream: T,
+    service: S,
+    builder: &Builder<TokioExecutor>,
+    bounds: Connections,
+    closing: &Closing,
+) where
+    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible> + Send + 'static,
+    S::Future: Send + 'static,
+{
+    let watch = Arc::new(Watch::new(bounds));
+    let socket = TokioIo::new(Socket::new(stream, Arc::clone(&watch)));
+    let requests = Arc::clone(&watch);
+    let metered = service_fn(move |request: Request<Incoming>| {
+        let turn = requests.begin(request.version());
+        let answer = service.call(request);
+        async move { Ok::<_, Infallible>(answer.await?.map(|body| Metered::new(body, turn))) }
+    });
+    let mut connection = pin!(builder.serve_connection(socket, metered));
+    let mut alarm = pin!(time::sleep(bounds.head_time));
+    let mut closed = pin!(closing.notify.notified());
+    let mut registered = false;
+    let mut told = false;
+    poll_fn(|cx| {
+        if !registered {
+            // Once is enough to be woken; from then on the flag tells, for the price of a load.
+            registered = true;
+            let _ = closed.as_mut().poll(cx);
+        }
+        if !told && closing.flag.load(Ordering::Acquire) {
+            told = true;
+            connection.as_mut().graceful_shutdown();
+        }
+        loop {
+            if connection.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(());
+            }
+            if alarm.as_mut().poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+            match watch.verdict() {
+                Verdict::Wait(until) => alarm.as_mut().reset(until),
+                Verdict::Leave if !told => {
+                    told = true;
+                    connection.as_mut().graceful_shutdown();
+                    alarm.as_mut().reset(clock::now() + 2 * bounds.linger_time);
+                }
+                Verdict::Leave | Verdict::Cut => return Poll::Ready(()),
+            }
+        }
+    })
+    .await;
+}
+
+/// Tells every connection that the node stops.
+#[derive(Debug, Default)]
+struct Closing {
+    flag: AtomicBool,
+    notify: Notify,
+}
+
+impl Closing {
+    fn close(&self) {
+        self.flag.store(true, Ordering::Release);
+        self.notify.notify_waiters();
+    }
+}
+
+/// Who may be connected.
+#[derive(Debug)]
+struct Seats {
+    all: Arc<Semaphore>,
+    per_address_max: usize,
+    taken: Mutex<HashMap<IpAddr, usize>>,
+}
+
+/// A connection's right to be there.
+#[derive(Debug)]
+struct Seat {
+    _place: OwnedSemaphorePermit,
+    /// Where it is counted; `None` for loopback, which is not.
+    counted: Option<(Arc<Seats>, IpAddr)>,
+}
+
+impl Seats {
+    fn new(bounds: Connections) -> Self {
+        let all = Arc::new(Semaphore::new(bounds.count_max.min(Semaphore::MAX_PERMITS)));
+        let per_address_max = bounds.count_per_address_max;
+        Self { all, per_address_max, taken: Mutex::default() }
+    }
+
+    fn with<T>(&self, change: impl FnOnce(&mut HashMap<IpAddr, usize>) -> T) -> T {
+        change(&mut self.taken.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// A seat for one more connection of `address`, if it may have one.
+    fn sit(self: &Arc<Self>, address: IpAddr, place: OwnedSemaphorePermit) -> Option<Seat> {
+        let address = address.to_canonical();
+        if address.is_loopback() {
+            return Some(Seat { _place: place, counted: None });
+        }
+        let free = self.with(|taken| {
+            let count = taken.entry(address).or_default();
+            let free = *count < self.per_address_max;
+            *count += usize::from(free);
+            free
+        });
+        free.then(|| Seat { _place: place, counted: Some((Arc::clone(self), address)) })
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let Some((seats, address)) = &self.counted else { return };
+        seats.with(|taken| {
+            if let Some(count) = taken.get_mut(address) {
+                *count -= 1;
+                if *count == 0 {
+                    taken.remove(address);
+                }
+            }
+        });
+    }
+}

@@ -1,0 +1,129 @@
+//! One document: read it, write it, change a part of it, delete it.
+
+use super::{
+    Api,
+    extract::Call,
+    media::{self, PatchKind},
+    prefer::{self, Return},
+    problem::{Code, Problem},
+    reply::{self, Answer},
+    version::{self, Validators, Verdict},
+};
+use crate::{
+    doc::{self, Edit, Form, Patch},
+    ident::{Collection, Name, Version},
+    node::{self, Precondition, Representation, Write},
+};
+use axum::http::{StatusCode, header};
+
+/// GET and HEAD: the document, now or as it was.
+pub(crate) async fn get(call: Call, name: Name) -> Answer {
+    let mut query = call.query()?;
+    let parse = |text: &str| text.parse::<Version>().ok();
+    let at = query.parsed("at", parse, "hashes of 64 lower-case hex digits, joined by `.`")?;
+    query.end()?;
+    let headers = &call.head.headers;
+    let includes = version::parents(headers)?;
+    let validators = Validators::parse(headers)?;
+    let representation = media::representation(headers)?;
+
+    let node = call.api.node();
+    let reading = match (representation, at, includes) {
+        (Representation::Json(Form::Plain), None, None) => {
+            call.api.within(Code::NotReady, node.read(&name)).await?
+        }
+        (representation, at, includes) => {
+            let work = node.read_as(&name, representation, at, includes);
+            call.api.within(Code::NotReady, work).await?
+        }
+    };
+
+    let etag = version::to_etag(&reading.version, representation);
+    let mut response = match validators.judge(&reading.version, &etag) {
+        Verdict::Send => reply::raw(StatusCode::OK, media::of(representation), reading.body.into()),
+        Verdict::NotModified => reply::empty(StatusCode::NOT_MODIFIED),
+        Verdict::Failed => {
+            return Err(node::Error::PreconditionFailed(Some(reading.version)).into());
+        }
+    };
+    let headers = response.headers_mut();
+    reply::describe(headers, &name, &reading.version, reading.conflicts);
+    headers.insert(header::ETAG, etag);
+    Ok(response)
+}
+
+/// PUT: the whole value.
+pub(crate) async fn put(mut call: Call, name: Name) -> Answer {
+    let asked = Asked::parse(&call)?;
+    let edit = whole(&mut call).await?;
+    commit(&call.api, &name, asked, edit).await
+}
+
+/// POST to a collection: the whole value, under a key that nobody has used.
+pub(crate) async fn create(mut call: Call, collection: Collection) -> Answer {
+    let asked = Asked::parse(&call)?;
+    let name = Name::new(collection, call.api.node().fresh_key())?;
+    let edit = whole(&mut call).await?;
+    let mut response = commit(&call.api, &name, asked, edit).await?;
+    // A fresh key is a UUID: nothing in it has to be encoded.
+    let location = format!("/v1/{}/{}", name.collection(), name.key());
+    response.headers_mut().insert(header::LOCATION, reply::value(location));
+    Ok(response)
+}
+
+/// PATCH: a part of it.
+pub(crate) async fn patch(mut call: Call, name: Name) -> Answer {
+    let asked = Asked::parse(&call)?;
+    let (kind, form) = media::patch(&call.head.headers)?;
+    let body = call.body().await?;
+    let limits = &call.api.options().document;
+    let edit = match kind {
+        PatchKind::Merge => Edit::MergePatch(doc::parse(&body, form, limits)?),
+        PatchKind::Json => Edit::JsonPatch(Patch::parse(&body, form, limits)?),
+    };
+    commit(&call.api, &name, asked, edit).await
+}
+
+/// DELETE: a tombstone on what is deleted.
+pub(crate) async fn delete(call: Call, name: Name) -> Answer {
+    let asked = Asked::parse(&call)?;
+    commit(&call.api, &name, asked, Edit::Delete).await
+}
+
+/// The body of a PUT or POST.
+async fn whole(call: &mut Call) -> Result<Edit, Problem> {
+    let form = media::value(&call.head.headers)?;
+    let body = call.body().await?;
+    Ok(Edit::Put(doc::parse(&body, form, &call.api.options().document)?))
+}
+
+/// What the header fields of a write ask for.
+struct Asked {
+    base: Option<Version>,
+    precondition: Precondition,
+    message: Option<String>,
+    want: Option<Representation>,
+}
+
+impl Asked {
+    fn parse(call: &Call) -> Result<Self, Problem> {
+        call.query()?.end()?;
+        let headers = &call.head.headers;
+        let (base, precondition) = version::basis(headers)?;
+        let message = prefer::message(headers)?;
+        let want = match prefer::wanted(headers) {
+            Return::Summary => None,
+            Return::Representation => Some(media::representation(headers)?),
+        };
+        Ok(Self { base, precondition, message, want })
+    }
+}
+
+async fn commit(api: &Api, name: &Name, asked: Asked, edit: Edit) -> Answer {
+    let Asked { base, precondition, message, want } = asked;
+    let write = Write { edit, base, precondition, message, want };
+    let work = api.node().write(name, write);
+    let written = api.within(Code::WriteStalled, work).await?;
+    let status = if written.created { StatusCode::CREATED } else { StatusCode::OK };
+    reply::written(api, status, name, want, written)
+}

@@ -1,0 +1,231 @@
+//! What a request brings: its query and its body, parsed at the rim and bounded.
+
+use super::{
+    Api, clock,
+    problem::{Code, Problem},
+};
+use axum::{
+    body::{Body, HttpBody},
+    http::request::Parts,
+};
+use bytes::{Bytes, BytesMut};
+use http_body_util::BodyExt;
+use std::{borrow::Cow, time::Duration};
+use tokio::time;
+
+/// Most bytes set aside for a body because a client says that it will send them.
+const BODY_RESERVE: usize = 64 << 10;
+
+/// One request on its way to its handler.
+#[derive(Debug)]
+pub(crate) struct Call {
+    /// The room's state.
+    pub(crate) api: Api,
+    /// Everything before the body.
+    pub(crate) head: Parts,
+    /// The body, unread.
+    pub(crate) body: Body,
+}
+
+impl Call {
+    /// The query's parameters.
+    pub(crate) fn query(&self) -> Result<Query, Problem> {
+        Query::parse(self.head.uri.query().unwrap_or_default())
+    }
+
+    /// The whole body.
+    ///
+    /// Its length is bounded whatever it says of itself, and so is the time that it may take: the
+    /// grace that every request has, and a second for each KiB that has come.
+    pub(crate) async fn body(&mut self) -> Result<Bytes, Problem> {
+        let options = &self.api.options();
+        let limit = options.body_bytes_max;
+        let said = usize::try_from(self.body.size_hint().lower()).unwrap_or(usize::MAX);
+        if limit < said {
+            return Err(body_too_large(limit));
+        }
+        let began = clock::now();
+        let mut first = Bytes::new();
+        let mut rest = BytesMut::new();
+        loop {
+            let received = first.len() + rest.len();
+            let frame = time::timeout_at(began + options.body_time(received), self.body.frame());
+            let late = |_| Problem::new(Code::Timeout, "the body came too slowly, or not at all");
+            let Some(frame) = frame.await.map_err(late)? else { break };
+            let frame = frame.map_err(|_| Problem::new(Code::BadJson, "the body broke off"))?;
+            let Ok(data) = frame.into_data() else { continue };
+            if limit < received + data.len() {
+                return Err(body_too_large(limit));
+            }
+            if received == 0 {
+                first = data;
+            } else {
+                if rest.is_empty() {
+                    rest.reserve(said.min(BODY_RESERVE));
+                    rest.extend_from_slice(&std::mem::take(&mut first));
+                }
+                rest.extend_from_slice(&data);
+            }
+        }
+        Ok(if rest.is_empty() { first } else { rest.freeze() })
+    }
+}
+
+fn body_too_large(limit: usize) -> Problem {
+    Problem::new(Code::TooLarge, format!("the body is larger than {limit} bytes"))
+}
+
+/// How the room bounds what it is sent.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Bounds of one document and one edit.
+    pub document: crate::doc::Limits,
+    /// Largest body of a request.
+    pub body_bytes_max: usize,
+    /// Slowest body, in bytes a second, once `answer_time` is over.
+    pub body_bytes_per_second_min: u32,
+    /// Longest from the end of a request to the first byte of its answer.
+    pub answer_time: Duration,
+    /// Largest head of a request.
+    pub header_bytes_max: usize,
+    /// Most header fields of a request.
+    pub header_count_max: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            document: crate::doc::Limits::default(),
+            body_bytes_max: 8 << 20,
+            body_bytes_per_second_min: 1 << 10,
+            answer_time: Duration::from_secs(30),
+            header_bytes_max: 16 << 10,
+            header_count_max: 64,
+        }
+    }
+}
+
+impl Options {
+    /// How long a body may have taken of which `received` bytes have come.
+    fn body_time(&self, received: usize) -> Duration {
+        let rate = u64::from(self.body_bytes_per_second_min.max(1));
+        self.answer_time + Duration::from_secs(received as u64 / rate)
+    }
+}
+
+/// The parameters of a query. Each is taken once; what is left over is refused.
+#[derive(Debug)]
+pub(crate) struct Query(Vec<(String, String)>);
+
+impl Query {
+    pub(crate) fn parse(text: &str) -> Result<Self, Problem> {
+        let mut pairs: Vec<(String, String)> = Vec::new();
+        for pair in text.split('&').filter(|pair| !pair.is_empty()) {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            let refused = |_| Problem::query(name, "UTF-8, percent-encoded");
+            let decoded = form_decode(name).and_then(|name| Ok((name, form_decode(value)?)));
+            let (name, value) = decoded.map_err(refused)?;
+            if pairs.iter().any(|(known, _)| *known == name) {
+                return Err(Problem::query(&name, "stands twice"));
+            }
+            pairs.push((name, value));
+        }
+        Ok(Self(pairs))
+    }
+
+    /// The parameter's value, if it is there.
+    pub(crate) fn take(&mut self, name: &str) -> Option<String> {
+        let index = self.0.iter().position(|(known, _)| known == name)?;
+        Some(self.0.swap_remove(index).1)
+    }
+
+    /// The parameter, parsed.
+    pub(crate) fn parsed<T>(
+        &mut self,
+        name: &str,
+        parse: impl FnOnce(&str) -> Option<T>,
+        expected: &str,
+    ) -> Result<Option<T>, Problem> {
+        let parse = |text: String| parse(&text).ok_or_else(|| Problem::query(name, expected));
+        self.take(name).map(parse).transpose()
+    }
+
+    /// Refuses what no one has taken.
+    pub(crate) fn end(self) -> Result<(), Problem> {
+        match self.0.first() {
+            None => Ok(()),
+            Some((name, _)) => Err(Problem::query(name, "no parameter of this route")),
+        }
+    }
+}
+
+/// Text as HTML forms and `URLSearchParams` write it: there, and only there, `+` is a space.
+fn form_decode(text: &str) -> Result<String, Malformed> {
+    let spaced = if text.contains('+') { Cow::Owned(text.replace('+', " ")) } else { text.into() };
+    percent_decode(spaced.as_bytes()).ok_or(Malformed)
+}
+
+#[derive(Debug)]
+struct Malformed;
+
+/// The text that percent-encoding hides; `None` for a broken `%` and for what is not UTF-8.
+pub(crate) fn percent_decode(text: &[u8]) -> Option<String> {
+    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.iter().copied();
+    while let Some(byte) = rest.next() {
+        bytes.push(match byte {
+            b'%' => digit(rest.next()?)? << 4 | digit(rest.next()?)?,
+            _ => byte,
+        });
+    }
+    String::from_utf8(bytes).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percent_encoding_is_undone_exactly() {
+        for (text, decoded) in [
+            ("a%2Fb", Some("a/b")),
+            ("a%2fb", Some("a/b")),
+            ("a+b", Some("a+b")),
+            ("%c3%A9", Some("é")),
+            ("é", Some("é")),
+            ("%2541", Some("%41")),
+            ("%", None),
+            ("%4", None),
+            ("%zz", None),
+            ("%+4", None),
+            ("%ff", None),
+            ("%ed%a0%80", None),
+        ] {
+            assert_eq!(percent_decode(text.as_bytes()).as_deref(), decoded, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_query_is_taken_whole_or_refused() {
+        let mut query = Query::parse("prefix=a+b%2B&&limit=7&values").unwrap();
+        assert_eq!(query.take("prefix").as_deref(), Some("a b+"));
+        let limit = query.parsed("limit", |text| text.parse().ok(), "a number");
+        assert_eq!(limit.unwrap(), Some(7));
+        assert_eq!(query.take("values").as_deref(), Some(""));
+        assert_eq!(query.take("limit"), None);
+        query.end().unwrap();
+        assert!(Query::parse("a=1&a=1").is_err());
+        assert!(Query::parse("a=%ff").is_err());
+        assert!(Query::parse("a=1").unwrap().end().is_err());
+        let number = |text: &str| text.parse::<u8>().ok();
+        assert!(Query::parse("a=x").unwrap().parsed("a", number, "a number").is_err());
+    }
+
+    #[test]
+    fn a_body_has_time_in_proportion_to_what_came() {
+        let options = Options::default();
+        assert_eq!(options.body_time(0), Duration::from_secs(30));
+        assert_eq!(options.body_time(10 << 10), Duration::from_secs(40));
+    }
+}

@@ -1,0 +1,55 @@
+//! The HTTP interface: routes, what requests bring, what answers carry, and the accept loop.
+//!
+//! - Every path is in the table below; a path that is not there does not exist.
+//! - Names are parsed at the rim: no handler sees a collection, key or version as text.
+//! - Every refusal is a problem document from the one table in [`Code`].
+//! - When several refusals apply, the first of these is given: route, header fields, media type,
+//!   body, then whatever the node says.
+//! - What a client sends is bounded in bytes and in time before anything is made of it.
+//!
+//! There is no router from a crate here: they decode and normalise paths before they match them,
+//! and a key may hold anything.
+
+mod accept;
+mod clock;
+mod conflicts;
+mod deadline;
+mod documents;
+mod extract;
+mod list;
+mod media;
+mod node;
+mod paging;
+mod prefer;
+mod problem;
+mod reply;
+mod route;
+mod service;
+mod version;
+
+pub use accept::{Listener, serve};
+pub use deadline::Connections;
+pub use extract::Options;
+pub use problem::Code;
+pub use service::Api;
+
+use route::{Line, Table, collection, document, node};
+use std::sync::LazyLock;
+
+/// Every route: verb, path, handler. GET answers HEAD too, and every path OPTIONS.
+const ROUTES: &[Line] = &[
+    ("GET", "/v1/{collection}/{key}", document!(documents::get)),
+    ("PUT", "/v1/{collection}/{key}", document!(documents::put)),
+    ("PATCH", "/v1/{collection}/{key}", document!(documents::patch)),
+    ("DELETE", "/v1/{collection}/{key}", document!(documents::delete)),
+    ("GET", "/v1/{collection}/{key}/_conflicts", document!(conflicts::list)),
+    ("GET", "/v1/{collection}", collection!(list::documents)),
+    ("POST", "/v1/{collection}", collection!(documents::create)),
+    ("GET", "/v1/_collections", node!(list::collections)),
+    ("GET", "/v1", node!(node::about)),
+    ("GET", "/livez", node!(node::live)),
+    ("GET", "/readyz", node!(node::ready)),
+];
+
+/// The routes, ready to be matched.
+static TABLE: LazyLock<Table> = LazyLock::new(|| Table::new(ROUTES));

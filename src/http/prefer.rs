@@ -1,0 +1,96 @@
+//! `Prefer` (RFC 7240) and what clients tell with a write for people.
+
+use super::problem::Problem;
+use axum::http::{HeaderMap, HeaderName};
+
+/// What a client would rather have.
+pub(crate) const PREFER: HeaderName = HeaderName::from_static("prefer");
+/// What it got of it.
+pub(crate) const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
+const MESSAGE: HeaderName = HeaderName::from_static("tombolo-message");
+
+/// Longest message of a change, in bytes of UTF-8.
+const MESSAGE_BYTES_MAX: usize = 1024;
+/// What messages of the system begin with.
+const SYSTEM: &str = "tombolo:";
+
+/// What a write is answered with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Return {
+    /// What the write did.
+    Summary,
+    /// The document: `return=representation`.
+    Representation,
+}
+
+/// What `Prefer` says of the answer. Preferences that are not understood are passed over.
+pub(crate) fn wanted(headers: &HeaderMap) -> Return {
+    let representation = headers
+        .get_all(PREFER)
+        .iter()
+        .filter_map(|line| line.to_str().ok())
+        .flat_map(|line| line.split(','))
+        .filter_map(|preference| preference.split(';').next()?.split_once('='))
+        .find(|(name, _)| name.trim().eq_ignore_ascii_case("return"))
+        .is_some_and(|(_, value)| value.trim().trim_matches('"') == "representation");
+    if representation { Return::Representation } else { Return::Summary }
+}
+
+/// `Tombolo-Message`, percent-decoded.
+pub(crate) fn message(headers: &HeaderMap) -> Result<Option<String>, Problem> {
+    let refused = |detail| Problem::header(&MESSAGE, detail);
+    let mut lines = headers.get_all(MESSAGE).iter();
+    let Some(line) = lines.next() else { return Ok(None) };
+    if lines.next().is_some() {
+        return Err(refused("at most one"));
+    }
+    let text = super::extract::percent_decode(line.as_bytes())
+        .ok_or_else(|| refused("UTF-8, percent-encoded"))?;
+    if MESSAGE_BYTES_MAX < text.len() {
+        return Err(refused("at most 1,024 bytes"));
+    }
+    if text.starts_with(SYSTEM) {
+        return Err(refused("messages that begin with `tombolo:` are the system's"));
+    }
+    Ok(Some(text).filter(|text| !text.is_empty()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_representation_is_sent_only_if_asked_for() {
+        for (prefer, wanted_return) in [
+            ("return=representation", Return::Representation),
+            ("wait=3, Return=\"representation\"; foo", Return::Representation),
+            ("return=minimal", Return::Summary),
+            ("return=minimal, return=representation", Return::Summary),
+            ("respond-async", Return::Summary),
+        ] {
+            let headers = [(PREFER, prefer.parse().unwrap())].into_iter().collect();
+            assert_eq!(wanted(&headers), wanted_return, "{prefer}");
+        }
+    }
+
+    #[test]
+    fn a_message_is_decoded_and_bounded() {
+        let (fits, long) = ("%61".repeat(1024), "a".repeat(1025));
+        for (line, expected) in [
+            ("gr%C3%BC%C3%9Fe", Ok(Some("grüße"))),
+            ("", Ok(None)),
+            ("a+b", Ok(Some("a+b"))),
+            ("tombolo", Ok(Some("tombolo"))),
+            (&fits, Ok(Some(&*"a".repeat(1024)))),
+            (&long, Err(())),
+            ("tombolo:delete", Err(())),
+            ("%74ombolo:delete", Err(())),
+            ("%ff", Err(())),
+            ("%4", Err(())),
+        ] {
+            let headers = [(MESSAGE, line.parse().unwrap())].into_iter().collect();
+            let found = message(&headers).map_err(drop);
+            assert_eq!(found.as_ref().map(Option::as_deref), expected.as_ref().copied(), "{line}");
+        }
+    }
+}

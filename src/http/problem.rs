@@ -1,0 +1,351 @@
+//! Refusals: the one table from what went wrong to status and code, as problem documents (RFC 9457).
+
+use super::{reply, version};
+use crate::{
+    doc::{Refusal, RefusalKind},
+    ident::{NameError, Version},
+    node,
+};
+use axum::{
+    body::Body,
+    http::{HeaderName, HeaderValue, Response, StatusCode, header},
+};
+use serde::Serialize;
+use std::borrow::Cow;
+
+/// What went wrong, as a client's program sees it; each code has one status.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Code {
+    /// The body is not JSON that can be kept.
+    BadJson,
+    /// An object of the body names one key twice.
+    DuplicateKey,
+    /// The body nests too deeply.
+    TooDeep,
+    /// The body is no JSON Patch.
+    BadPatch,
+    /// A header field cannot be understood, or fields contradict each other.
+    BadHeader,
+    /// A query parameter is unknown, repeated, or cannot be understood.
+    BadQuery,
+    /// A collection or key that can name nothing.
+    BadKey,
+    /// No such route.
+    NotFound,
+    /// No such document.
+    DocumentNotFound,
+    /// The document was deleted.
+    DocumentDeleted,
+    /// The route has no such verb.
+    MethodNotAllowed,
+    /// No representation is acceptable.
+    NotAcceptable,
+    /// The body did not come in time.
+    Timeout,
+    /// A `test` of a JSON Patch did not hold.
+    PatchTestFailed,
+    /// `If-Match` or `If-None-Match` did not hold.
+    PreconditionFailed,
+    /// Larger than a limit.
+    TooLarge,
+    /// The body's media type or coding is not taken here.
+    UnsupportedMediaType,
+    /// A document is an object.
+    RootMustBeObject,
+    /// A pointer leads nowhere.
+    BadPointer,
+    /// A value is not of the type that the edit needs.
+    WrongType,
+    /// The request's head is larger than a limit.
+    HeadersTooLarge,
+    /// This node has not seen the version.
+    VersionNotFound,
+    /// A defect.
+    Internal,
+    /// Too many writes are waiting.
+    WriteStalled,
+    /// No writes until the node is started again.
+    ReadOnly,
+    /// The node cannot answer now.
+    NotReady,
+    /// The stored document is damaged.
+    Quarantined,
+}
+
+/// What the table says of a code.
+struct Meaning {
+    name: &'static str,
+    status: u16,
+    title: &'static str,
+    /// Seconds after which the same request may fare better; `None` where time alone mends nothing.
+    retry_after: Option<u8>,
+}
+
+impl Code {
+    /// Every code.
+    pub const ALL: &[Self] = &[
+        Self::BadJson,
+        Self::DuplicateKey,
+        Self::TooDeep,
+        Self::BadPatch,
+        Self::BadHeader,
+        Self::BadQuery,
+        Self::BadKey,
+        Self::NotFound,
+        Self::DocumentNotFound,
+        Self::DocumentDeleted,
+        Self::MethodNotAllowed,
+        Self::NotAcceptable,
+        Self::Timeout,
+        Self::PatchTestFailed,
+        Self::PreconditionFailed,
+        Self::TooLarge,
+        Self::UnsupportedMediaType,
+        Self::RootMustBeObject,
+        Self::BadPointer,
+        Self::WrongType,
+        Self::HeadersTooLarge,
+        Self::VersionNotFound,
+        Self::Internal,
+        Self::WriteStalled,
+        Self::ReadOnly,
+        Self::NotReady,
+        Self::Quarantined,
+    ];
+
+    /// The one table.
+    const fn meaning(self) -> Meaning {
+        let (name, status, title, retry_after) = match self {
+            Self::BadJson => ("bad_json", 400, "Not JSON that can be kept", None),
+            Self::DuplicateKey => ("duplicate_key", 400, "A key stands twice in an object", None),
+            Self::TooDeep => ("too_deep", 400, "Nested too deeply", None),
+            Self::BadPatch => ("bad_patch", 400, "Not a JSON Patch", None),
+            Self::BadHeader => ("bad_header", 400, "A header field is not understood", None),
+            Self::BadQuery => ("bad_query", 400, "A query parameter is not understood", None),
+            Self::BadKey => ("bad_key", 400, "Not the name of a document", None),
+            Self::NotFound => ("not_found", 404, "No such route", None),
+            Self::DocumentNotFound => ("document_not_found", 404, "No such document", None),
+            Self::DocumentDeleted => ("document_deleted", 404, "The document was deleted", None),
+            Self::MethodNotAllowed => ("method_not_allowed", 405, "No such verb here", None),
+            Self::NotAcceptable => ("not_acceptable", 406, "No acceptable representation", None),
+            Self::Timeout => ("timeout", 408, "The body did not come in time", None),
+            Self::PatchTestFailed => ("patch_test_failed", 409, "A test did not hold", None),
+            Self::PreconditionFailed => {
+                ("precondition_failed", 412, "The document is not as expected", None)
+            }
+            Self::TooLarge => ("too_large", 413, "Larger than a limit", None),
+            Self::UnsupportedMediaType => {
+                ("unsupported_media_type", 415, "This kind of body is not taken here", None)
+            }
+            Self::RootMustBeObject => {
+                ("root_must_be_object", 422, "A document is a JSON object", None)
+            }
+            Self::BadPointer => ("bad_pointer", 422, "A pointer leads nowhere", None),
+            Self::WrongType => ("wrong_type", 422, "A value is of another type", None),
+            Self::HeadersTooLarge => {
+                ("headers_too_large", 431, "The header fields are larger than a limit", None)
+            }
+            Self::VersionNotFound => {
+                ("version_not_found", 432, "This node has not seen the version", Some(1))
+            }
+            Self::Internal => ("internal", 500, "A defect of the node", None),
+            Self::WriteStalled => ("write_stalled", 503, "Too many writes are waiting", Some(1)),
+            Self::ReadOnly => ("read_only", 503, "The node takes no writes", None),
+            Self::NotReady => ("not_ready", 503, "The node is not ready", Some(1)),
+            Self::Quarantined => ("quarantined", 503, "The stored document is damaged", None),
+        };
+        Meaning { name, status, title, retry_after }
+    }
+
+    /// The code as it is written.
+    pub const fn name(self) -> &'static str {
+        self.meaning().name
+    }
+
+    /// Its status.
+    pub fn status(self) -> StatusCode {
+        // Every status of the table is valid (held by a test).
+        StatusCode::from_u16(self.meaning().status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+    }
+}
+
+/// A refusal on its way out.
+#[derive(Debug, thiserror::Error)]
+#[error("{detail}")]
+pub(crate) struct Problem {
+    code: Code,
+    detail: Cow<'static, str>,
+    pointer: Option<String>,
+    version: Option<Version>,
+    /// A field that tells the client what would have been taken.
+    hint: Option<(HeaderName, &'static str)>,
+}
+
+impl Problem {
+    /// A refusal, with a sentence for people.
+    pub(crate) fn new(code: Code, detail: impl Into<Cow<'static, str>>) -> Self {
+        Self { code, detail: detail.into(), pointer: None, version: None, hint: None }
+    }
+
+    /// `bad_header`, naming the field.
+    pub(crate) fn header(name: &HeaderName, detail: &str) -> Self {
+        Self::new(Code::BadHeader, format!("{name}: {detail}"))
+    }
+
+    /// `bad_query`, naming the parameter.
+    pub(crate) fn query(name: &str, detail: &str) -> Self {
+        Self::new(Code::BadQuery, format!("{name}: {detail}"))
+    }
+
+    /// `internal`. What happened is in the log; a client is told nothing of the inside.
+    pub(crate) fn defect() -> Self {
+        Self::new(Code::Internal, "the node's log says more, under this answer's X-Request-Id")
+    }
+
+    /// Adds a field that tells the client what would have been taken.
+    pub(crate) fn hint(mut self, name: HeaderName, value: &'static str) -> Self {
+        self.hint = Some((name, value));
+        self
+    }
+
+    /// The answer.
+    pub(crate) fn into_response(self) -> Response<Body> {
+        let meaning = self.code.meaning();
+        let body = Document {
+            r#type: format!("urn:tombolo:error:{}", meaning.name),
+            title: meaning.title,
+            status: meaning.status,
+            detail: &self.detail,
+            code: meaning.name,
+            errors: self
+                .pointer
+                .as_deref()
+                .map(|pointer| [Place { pointer, detail: &self.detail }]),
+        };
+        let body = serde_json::to_vec(&body).unwrap_or_default();
+        let mut response = Response::new(Body::from(body));
+        *response.status_mut() = self.code.status();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        if let Some(version) = &self.version {
+            headers.insert(version::VERSION, version::to_list(version));
+        }
+        if let Some(seconds) = meaning.retry_after {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(u16::from(seconds)));
+        }
+        if let Some((name, value)) = self.hint {
+            headers.insert(name, reply::value(value.to_owned()));
+        }
+        response
+    }
+}
+
+impl From<NameError> for Problem {
+    fn from(error: NameError) -> Self {
+        Self::new(Code::BadKey, error.to_string())
+    }
+}
+
+impl From<RefusalKind> for Code {
+    fn from(kind: RefusalKind) -> Self {
+        match kind {
+            RefusalKind::BadJson => Self::BadJson,
+            RefusalKind::DuplicateKey => Self::DuplicateKey,
+            RefusalKind::TooDeep => Self::TooDeep,
+            RefusalKind::RootMustBeObject => Self::RootMustBeObject,
+            RefusalKind::BadPatch => Self::BadPatch,
+            RefusalKind::BadPointer => Self::BadPointer,
+            RefusalKind::WrongType => Self::WrongType,
+            RefusalKind::PatchTestFailed => Self::PatchTestFailed,
+            RefusalKind::TooLarge => Self::TooLarge,
+            RefusalKind::VersionNotFound => Self::VersionNotFound,
+            RefusalKind::Internal => Self::Internal,
+        }
+    }
+}
+
+impl From<Refusal> for Problem {
+    fn from(refusal: Refusal) -> Self {
+        if refusal.kind == RefusalKind::Internal {
+            tracing::error!(what = refusal.detail, "an edit met a defect");
+            return Self::defect();
+        }
+        let mut problem = Self::new(refusal.kind.into(), refusal.detail);
+        problem.pointer = refusal.pointer;
+        problem
+    }
+}
+
+impl From<node::Error> for Problem {
+    fn from(error: node::Error) -> Self {
+        let detail = error.to_string();
+        let (code, version) = match error {
+            node::Error::Refused(refusal) => return refusal.into(),
+            node::Error::Internal(what) => {
+                tracing::error!(what, "a request met a defect");
+                return Self::defect();
+            }
+            node::Error::NotFound => (Code::DocumentNotFound, None),
+            node::Error::Deleted(version) => (Code::DocumentDeleted, Some(version)),
+            node::Error::VersionNotFound => (Code::VersionNotFound, None),
+            node::Error::PreconditionFailed(version) => (Code::PreconditionFailed, version),
+            node::Error::ReadOnly(_) => (Code::ReadOnly, None),
+            node::Error::Stalled => (Code::WriteStalled, None),
+            node::Error::Damaged(_) => (Code::Quarantined, None),
+            node::Error::Stopping => (Code::NotReady, None),
+            node::Error::TooManyCollections => (Code::TooLarge, None),
+        };
+        Self { version, ..Self::new(code, detail) }
+    }
+}
+
+#[derive(Serialize)]
+struct Document<'a> {
+    r#type: String,
+    title: &'static str,
+    status: u16,
+    detail: &'a str,
+    code: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    errors: Option<[Place<'a>; 1]>,
+}
+
+#[derive(Serialize)]
+struct Place<'a> {
+    pointer: &'a str,
+    detail: &'a str,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn the_table_has_valid_rows_with_names_of_their_own() {
+        let names: HashSet<_> = Code::ALL.iter().map(|code| code.name()).collect();
+        assert_eq!(names.len(), Code::ALL.len());
+        for code in Code::ALL {
+            assert_eq!(code.status().as_u16(), code.meaning().status, "{code:?}");
+        }
+    }
+
+    #[test]
+    fn a_deleted_document_answers_its_version() {
+        let version: Version = "ab".repeat(32).parse().unwrap();
+        let response = Problem::from(node::Error::Deleted(version)).into_response();
+        assert_eq!(response.status(), 404);
+        assert_eq!(response.headers()["version"], format!("\"{}\"", "ab".repeat(32)));
+        assert_eq!(response.headers()["content-type"], "application/problem+json");
+    }
+
+    #[test]
+    fn time_helps_against_a_stall_and_not_against_a_broken_disk() {
+        let retry = |error: node::Error| {
+            Problem::from(error).into_response().headers().get(header::RETRY_AFTER).cloned()
+        };
+        assert!(retry(node::Error::Stalled).is_some());
+        assert!(retry(node::Error::VersionNotFound).is_some());
+        assert!(retry(node::Error::ReadOnly("fsync failed".into())).is_none());
+    }
+}

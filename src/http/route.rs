@@ -1,0 +1,269 @@
+//! From a path to its route: split first, then decoded, and nothing normalised.
+
+use super::{
+    extract::{self, Call},
+    problem::{Code, Problem},
+    reply::{self, Answer},
+};
+use crate::ident::{Collection, Key, Name};
+use axum::http::{Method, StatusCode, header};
+use std::{pin::Pin, str::FromStr};
+
+/// An answer on its way.
+pub(crate) type Pending = Pin<Box<dyn Future<Output = Answer> + Send>>;
+
+/// Who answers, and which names of the path it is given.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Handler {
+    /// A path without names.
+    Node(fn(Call) -> Pending),
+    /// A path with a collection.
+    Collection(fn(Call, Collection) -> Pending),
+    /// A path with a collection and a key.
+    Document(fn(Call, Name) -> Pending),
+}
+
+/// A handler of a path without names, for the table.
+macro_rules! node {
+    ($answer:path) => {
+        $crate::http::route::Handler::Node(|call| Box::pin($answer(call)))
+    };
+}
+
+/// A handler of a path with a collection, for the table.
+macro_rules! collection {
+    ($answer:path) => {
+        $crate::http::route::Handler::Collection(|call, name| Box::pin($answer(call, name)))
+    };
+}
+
+/// A handler of a path with a collection and a key, for the table.
+macro_rules! document {
+    ($answer:path) => {
+        $crate::http::route::Handler::Document(|call, name| Box::pin($answer(call, name)))
+    };
+}
+
+pub(crate) use {collection, document, node};
+
+/// One line of the table: verb, path, handler. GET answers HEAD too.
+pub(crate) type Line = (&'static str, &'static str, Handler);
+
+/// Most segments of a path that may be a route.
+const SEGMENTS_MAX: usize = 8;
+
+/// The table, read once.
+#[derive(Debug)]
+pub(crate) struct Table(Vec<Site>);
+
+/// A path and its verbs.
+#[derive(Debug)]
+struct Site {
+    path: &'static str,
+    segments: Vec<Segment>,
+    verbs: Vec<(&'static str, Handler)>,
+    /// The value of `Allow`.
+    allow: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Segment {
+    Word(&'static str),
+    Collection,
+    Key,
+}
+
+/// The names in a path, still encoded.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Names<'a> {
+    collection: &'a str,
+    key: &'a str,
+}
+
+impl Table {
+    /// The table of these lines. Lines of one path stand together.
+    pub(crate) fn new(lines: &[Line]) -> Self {
+        let mut sites: Vec<Site> = Vec::new();
+        for &(verb, path, handler) in lines {
+            match sites.last_mut().filter(|site| site.path == path) {
+                Some(site) => site.verbs.push((verb, handler)),
+                None => sites.push(Site::new(path, verb, handler)),
+            }
+        }
+        for site in &mut sites {
+            site.allow = site.allowed();
+        }
+        Self(sites)
+    }
+
+    /// Answers a request, or says why its route cannot.
+    pub(crate) async fn answer(&'static self, call: Call) -> Answer {
+        let uri = call.head.uri.clone();
+        let (site, names) = self.find(uri.path()).ok_or_else(no_route)?;
+        let method = &call.head.method;
+        if method == Method::OPTIONS {
+            let mut response = reply::empty(StatusCode::NO_CONTENT);
+            response.headers_mut().insert(header::ALLOW, reply::value(site.allow.clone()));
+            return Ok(response);
+        }
+        let Some(handler) = site.handler(method) else {
+            let detail = format!("this route takes {}", site.allow);
+            return Err(Problem::new(Code::MethodNotAllowed, detail)
+                .hint(header::ALLOW, site.allow.as_str()));
+        };
+        match handler {
+            Handler::Node(answer) => answer(call),
+            Handler::Collection(answer) => {
+                let collection = parse(names.collection)?;
+                answer(call, collection)
+            }
+            Handler::Document(answer) => {
+                let name = Name::new(parse(names.collection)?, parse::<Key>(names.key)?)?;
+                answer(call, name)
+            }
+        }
+        .await
+    }
+
+    fn find<'a>(&self, path: &'a str) -> Option<(&Site, Names<'a>)> {
+        let mut segments = [""; SEGMENTS_MAX];
+        let mut count = 0;
+        for segment in path.strip_prefix('/')?.split('/') {
+            *segments.get_mut(count)? = segment;
+            count += 1;
+        }
+        let segments = segments.get(..count)?;
+        self.0.iter().find_map(|site| Some((site, site.names(segments)?)))
+    }
+}
+
+impl Site {
+    fn new(path: &'static str, verb: &'static str, handler: Handler) -> Self {
+        let segments = path.trim_start_matches('/').split('/').map(|segment| match segment {
+            "{collection}" => Segment::Collection,
+            "{key}" => Segment::Key,
+            word => Segment::Word(word),
+        });
+        let segments = segments.collect();
+        Self { path, segments, verbs: vec![(verb, handler)], allow: String::new() }
+    }
+
+    fn allowed(&self) -> String {
+        let mut verbs: Vec<&str> = Vec::new();
+        for (verb, _) in &self.verbs {
+            verbs.push(verb);
+            if *verb == "GET" {
+                verbs.push("HEAD");
+            }
+        }
+        verbs.push("OPTIONS");
+        verbs.join(", ")
+    }
+
+    fn handler(&self, method: &Method) -> Option<Handler> {
+        let verb = if method == Method::HEAD { "GET" } else { method.as_str() };
+        self.verbs.iter().find(|(known, _)| *known == verb).map(|(_, handler)| *handler)
+    }
+
+    /// The names that the path holds, if it is one of this site's.
+    ///
+    /// An empty segment is no name, and a name that begins with `_` is the system's: where the
+    /// table does not know it, there is no such route.
+    fn names<'a>(&self, segments: &[&'a str]) -> Option<Names<'a>> {
+        if segments.len() != self.segments.len() {
+            return None;
+        }
+        let mut names = Names::default();
+        for (expected, segment) in self.segments.iter().zip(segments) {
+            let named = !segment.is_empty() && !segment.starts_with('_');
+            match expected {
+                Segment::Word(word) if word == segment => {}
+                Segment::Collection if named => names.collection = segment,
+                Segment::Key if named => names.key = segment,
+                Segment::Word(_) | Segment::Collection | Segment::Key => return None,
+            }
+        }
+        Some(names)
+    }
+}
+
+fn no_route() -> Problem {
+    Problem::new(Code::NotFound, "there is no such route")
+}
+
+/// A name from its segment.
+fn parse<T>(segment: &str) -> Result<T, Problem>
+where
+    T: FromStr,
+    Problem: From<T::Err>,
+{
+    let refused = || Problem::new(Code::BadKey, "a name is UTF-8, percent-encoded");
+    Ok(extract::percent_decode(segment.as_bytes()).ok_or_else(refused)?.parse()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NONE: Handler = Handler::Node(|_| Box::pin(async { Err(no_route()) }));
+
+    fn table() -> Table {
+        Table::new(&[
+            ("GET", "/v1/{collection}/{key}", NONE),
+            ("PUT", "/v1/{collection}/{key}", NONE),
+            ("POST", "/v1/{collection}", NONE),
+            ("GET", "/v1/_collections", NONE),
+            ("GET", "/v1/{collection}/{key}/_conflicts", NONE),
+            ("GET", "/v1", NONE),
+        ])
+    }
+
+    #[test]
+    fn a_path_has_one_route_or_none() {
+        let table = table();
+        for (path, found) in [
+            ("/v1", Some(("/v1", "", ""))),
+            ("/v1/notes", Some(("/v1/{collection}", "notes", ""))),
+            ("/v1/_collections", Some(("/v1/_collections", "", ""))),
+            ("/v1/notes/a", Some(("/v1/{collection}/{key}", "notes", "a"))),
+            ("/v1/notes/a%2Fb", Some(("/v1/{collection}/{key}", "notes", "a%2Fb"))),
+            ("/v1/notes/%5Fx", Some(("/v1/{collection}/{key}", "notes", "%5Fx"))),
+            ("/v1/notes/.", Some(("/v1/{collection}/{key}", "notes", "."))),
+            ("/v1/notes/a/_conflicts", Some(("/v1/{collection}/{key}/_conflicts", "notes", "a"))),
+            ("", None),
+            ("*", None),
+            ("/", None),
+            ("//", None),
+            ("/v1/", None),
+            ("//v1", None),
+            ("/V1", None),
+            ("/%76%31", None),
+            ("/v1/notes/", None),
+            ("/v1//a", None),
+            ("/v1/notes/a/", None),
+            ("/v1/notes//a", None),
+            ("/v1/notes/a/b", None),
+            ("/v1/_notes", None),
+            ("/v1/_notes/a", None),
+            ("/v1/notes/_a", None),
+            ("/v1/notes/_a/_conflicts", None),
+            ("/v1/notes/a/%5Fconflicts", None),
+            ("/v1/_collections/", None),
+            ("/a/b/c/d/e/f/g/h/i/j", None),
+        ] {
+            let site = table.find(path);
+            let site = site.map(|(site, names)| (site.path, names.collection, names.key));
+            assert_eq!(site, found, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_site_allows_its_verbs_with_head_and_options() {
+        let table = table();
+        let (site, _) = table.find("/v1/notes/a").unwrap();
+        assert_eq!(site.allow, "GET, HEAD, PUT, OPTIONS");
+        let (site, _) = table.find("/v1/notes").unwrap();
+        assert_eq!(site.allow, "POST, OPTIONS");
+        assert!(site.handler(&Method::HEAD).is_none());
+    }
+}

@@ -1,0 +1,162 @@
+//! From a request to its answer: what holds for every route stands here.
+
+use super::{
+    TABLE,
+    extract::{Call, Options},
+    problem::{Code, Problem},
+    reply,
+};
+use crate::node::{self, Node};
+use axum::{
+    body::{Body, HttpBody},
+    http::{
+        HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version, header,
+        request::Parts,
+    },
+};
+use bytes::Bytes;
+use futures_util::FutureExt;
+use std::{
+    panic::AssertUnwindSafe,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+use tokio::time;
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// Longest request id of a client that is given back.
+const REQUEST_ID_BYTES_MAX: usize = 128;
+const VARY: HeaderValue = HeaderValue::from_static("Accept, Accept-Encoding, Version, Parents");
+const NOSNIFF: HeaderValue = HeaderValue::from_static("nosniff");
+
+/// The interface of one node; clones share it.
+#[derive(Debug, Clone)]
+pub struct Api(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    node: Node,
+    options: Options,
+    /// What the ids of this start's requests begin with.
+    incarnation: String,
+    /// Requests that came without an id.
+    unnamed: AtomicU64,
+}
+
+impl Api {
+    /// The interface of `node`.
+    pub fn new(node: Node, options: Options) -> Self {
+        let incarnation = node.incarnation().to_string();
+        Self(Arc::new(Inner { node, options, incarnation, unnamed: AtomicU64::new(0) }))
+    }
+
+    /// The node.
+    pub(crate) fn node(&self) -> &Node {
+        &self.0.node
+    }
+
+    /// The bounds.
+    pub(crate) fn options(&self) -> &Options {
+        &self.0.options
+    }
+
+    /// What the node answers, within the time that a request has; `late` if it does not.
+    pub(crate) async fn within<T>(
+        &self,
+        late: Code,
+        work: impl Future<Output = Result<T, node::Error>>,
+    ) -> Result<T, Problem> {
+        match time::timeout(self.options().answer_time, work).await {
+            Ok(answer) => Ok(answer?),
+            Err(_) => {
+                let detail = "no answer in time; a write may have been made all the same";
+                Err(Problem::new(late, detail))
+            }
+        }
+    }
+
+    /// Answers a request, whatever it is.
+    pub async fn answer<B>(&self, request: Request<B>) -> Response<Body>
+    where
+        B: HttpBody<Data = Bytes> + Send + 'static,
+        B::Error: Into<axum::BoxError>,
+    {
+        let (head, body) = request.into_parts();
+        let id = self.request_id(&head.headers);
+        let (method, protocol) = (head.method.clone(), head.version);
+        let call = Call { api: self.clone(), head, body: Body::new(body) };
+        let mut response = self.handle(call, &id).await;
+        let status = response.status();
+        if method == Method::HEAD && status != StatusCode::NOT_MODIFIED {
+            strip_body(&mut response);
+        }
+        let gave_up = [StatusCode::REQUEST_TIMEOUT, StatusCode::PAYLOAD_TOO_LARGE];
+        let headers = response.headers_mut();
+        if gave_up.contains(&status) && protocol < Version::HTTP_2 {
+            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        headers.insert(header::VARY, VARY);
+        headers.insert(header::X_CONTENT_TYPE_OPTIONS, NOSNIFF);
+        headers.insert(REQUEST_ID, id);
+        response
+    }
+
+    /// Runs the handler. A panic in it is an answer like any other, and ends nothing else.
+    async fn handle(&self, call: Call, id: &HeaderValue) -> Response<Body> {
+        if let Err(problem) = self.check(&call.head) {
+            return problem.into_response();
+        }
+        match AssertUnwindSafe(TABLE.answer(call)).catch_unwind().await {
+            Ok(Ok(response)) => response,
+            Ok(Err(problem)) => problem.into_response(),
+            Err(_) => {
+                tracing::error!(request = ?id, "a handler panicked");
+                Problem::defect().into_response()
+            }
+        }
+    }
+
+    /// Refuses a head that is larger than the limits.
+    fn check(&self, head: &Parts) -> Result<(), Problem> {
+        let options = self.options();
+        // As HTTP/1.1 writes it: `verb path HTTP/1.1`, each field as `name: value`, an empty line.
+        let path = head.uri.path_and_query().map_or(0, |path| path.as_str().len());
+        let line = head.method.as_str().len() + path + " HTTP/1.1\r\n\r\n".len() + 1;
+        let fields = head.headers.iter();
+        let fields = fields.map(|(name, value)| name.as_str().len() + value.len() + ": \r\n".len());
+        if options.header_bytes_max < line + fields.sum::<usize>() {
+            let detail = format!("the head is larger than {} bytes", options.header_bytes_max);
+            return Err(Problem::new(Code::HeadersTooLarge, detail));
+        }
+        if options.header_count_max < head.headers.len() {
+            let detail = format!("there are more than {} fields", options.header_count_max);
+            return Err(Problem::new(Code::HeadersTooLarge, detail));
+        }
+        Ok(())
+    }
+
+    /// The client's id of the request, if it gave a usable one; else one of ours.
+    fn request_id(&self, headers: &HeaderMap) -> HeaderValue {
+        let usable = |id: &&HeaderValue| {
+            (1..=REQUEST_ID_BYTES_MAX).contains(&id.len())
+                && id.as_bytes().iter().all(u8::is_ascii_graphic)
+        };
+        match headers.get(REQUEST_ID).filter(usable) {
+            Some(id) => id.clone(),
+            None => {
+                let number = self.0.unnamed.fetch_add(1, Ordering::Relaxed);
+                reply::value(format!("{}-{number}", self.0.incarnation))
+            }
+        }
+    }
+}
+
+/// What HEAD answers: the fields of the GET, with the length that its body would have.
+fn strip_body(response: &mut Response<Body>) {
+    if let Some(length) = response.body().size_hint().exact() {
+        response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+    }
+    *response.body_mut() = Body::empty();
+}
