@@ -172,6 +172,11 @@ async fn attend<T, S>(
             if connection.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(());
             }
+            // A deadline that moves away is seen when the alarm rings; one that draws near, here.
+            let due = watch.due();
+            if !told && due < alarm.deadline() {
+                alarm.as_mut().reset(due);
+            }
             if alarm.as_mut().poll(cx).is_pending() {
                 return Poll::Pending;
             }

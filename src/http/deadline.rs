@@ -108,14 +108,24 @@ impl Watch {
         change(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// What the deadlines say now.
-    pub(super) fn verdict(&self) -> Verdict {
+    /// The next deadline, and what it means.
+    fn next(&self) -> (Instant, Verdict) {
         let Connections { head_time, idle_time, stall_time, .. } = self.bounds;
-        let (due, late) = self.with(|state| match (state.running, state.head_since) {
+        self.with(|state| match (state.running, state.head_since) {
             (0, Some(since)) => (since + head_time, Verdict::Cut),
             (0, None) => (state.moved + idle_time, Verdict::Leave),
             (_, _) => (state.moved + stall_time, Verdict::Cut),
-        });
+        })
+    }
+
+    /// When to look again.
+    pub(super) fn due(&self) -> Instant {
+        self.next().0
+    }
+
+    /// What the deadlines say now.
+    pub(super) fn verdict(&self) -> Verdict {
+        let (due, late) = self.next();
         if clock::now() < due { Verdict::Wait(due) } else { late }
     }
 
