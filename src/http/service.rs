@@ -16,7 +16,12 @@ use axum::{
 };
 use bytes::Bytes;
 use futures_util::FutureExt;
+use hyper::{
+    body::Incoming,
+    service::{Service, service_fn},
+};
 use std::{
+    convert::Infallible,
     panic::AssertUnwindSafe,
     sync::{
         Arc,
@@ -75,6 +80,24 @@ impl Api {
                 Err(Problem::new(late, detail))
             }
         }
+    }
+
+    /// The interface as a service of hyper, which [`serve`](super::serve) takes.
+    pub fn into_service(
+        self,
+    ) -> impl Service<
+        Request<Incoming>,
+        Response = Response<Body>,
+        Error = Infallible,
+        Future: Send + 'static,
+    > + Clone
+    + Send
+    + Sync
+    + 'static {
+        service_fn(move |request| {
+            let api = self.clone();
+            async move { Ok(api.answer(request).await) }
+        })
     }
 
     /// Answers a request, whatever it is.

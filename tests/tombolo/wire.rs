@@ -1,0 +1,124 @@
+//! The interface over real sockets: what hyper makes of our answers, byte by byte.
+
+use std::net::SocketAddr;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+};
+use tombolo::http::{Api, Connections, Options};
+
+async fn serve() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let api = Api::new(crate::node(), Options::default());
+    let service = api.into_service();
+    let forever = std::future::pending();
+    tokio::spawn(tombolo::http::serve(listener, service, Connections::default(), forever));
+    address
+}
+
+/// Everything that the node answers to these bytes, after which it closes.
+async fn exchange(address: SocketAddr, bytes: &[u8]) -> String {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(bytes).await.unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await.unwrap();
+    String::from_utf8(answer).unwrap()
+}
+
+#[tokio::test]
+async fn requests_in_a_row_are_framed_whatever_their_answers() {
+    let address = serve().await;
+    let put = "PUT /v1/notes/a HTTP/1.1\r\nhost: x\r\ncontent-length: 7\r\n\r\n{\"a\":1}";
+    let answer = exchange(
+        address,
+        &format!("{put}{put}GET /livez HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+            .into_bytes(),
+    )
+    .await;
+    assert_eq!(answer.matches("HTTP/1.1 201 Created").count(), 1, "{answer}");
+    assert_eq!(answer.matches("HTTP/1.1 200 OK").count(), 2, "{answer}");
+    let lines = [
+        "HEAD /v1/notes/a",
+        "GET /v1/notes/a",
+        "GET /v1/notes/none",
+        "OPTIONS /v1/notes/a",
+        "HEAD /v1/notes/none",
+    ];
+    let mut requests = String::new();
+    for line in lines {
+        requests += &format!("{line} HTTP/1.1\r\nhost: x\r\nif-none-match: \"x\"\r\n\r\n");
+    }
+    requests +=
+        "GET /v1/notes/a HTTP/1.1\r\nhost: x\r\nif-none-match: *\r\nconnection: close\r\n\r\n";
+    let answer = exchange(address, requests.as_bytes()).await;
+    let statuses: Vec<&str> = answer
+        .lines()
+        .filter_map(|line| line.split_once("HTTP/1.1 "))
+        .map(|(_, s)| &s[..3])
+        .collect();
+    assert_eq!(statuses, ["200", "200", "404", "204", "404", "304"], "{answer}");
+    assert_eq!(answer.matches("content-length: 7\r\n").count(), 2, "HEAD and GET: {answer}");
+    let last = answer.rsplit("HTTP/1.1 304").next().unwrap();
+    assert!(!last.contains("content-length") && last.ends_with("\r\n\r\n"), "{last}");
+}
+
+#[tokio::test]
+async fn a_body_that_is_too_large_is_refused_and_its_sender_reads_why() {
+    let address = serve().await;
+    let mut requests = Vec::new();
+    let large = vec![b' '; 9 << 20];
+    let head =
+        format!("PUT /v1/notes/a HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n", large.len());
+    requests.push([head.as_bytes(), &large].concat());
+    let mut chunked =
+        b"PUT /v1/notes/a HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n".to_vec();
+    for chunk in large.chunks(1 << 16) {
+        chunked.extend_from_slice(format!("{:x}\r\n", chunk.len()).as_bytes());
+        chunked.extend_from_slice(chunk);
+        chunked.extend_from_slice(b"\r\n");
+    }
+    requests.push(chunked);
+    for request in requests {
+        let answer = exchange(address, &request).await;
+        assert!(answer.starts_with("HTTP/1.1 413"), "{answer}");
+        assert!(answer.contains("connection: close") && answer.contains("too_large"), "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_asks_first_is_not_sent_the_body() {
+    let address = serve().await;
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let head =
+        "PUT /v1/notes/a HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: 2\r\n\r\n";
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = [0; 12];
+    stream.read_exact(&mut answer).await.unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 100");
+    let refused =
+        "PUT /v1/_no HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: 2\r\n\r\n";
+    let answer = exchange(address, refused.as_bytes()).await;
+    assert!(answer.starts_with("HTTP/1.1 404"), "{answer}");
+}
+
+#[tokio::test]
+async fn what_is_no_http_is_refused_without_a_body() {
+    let address = serve().await;
+    for (request, status) in [
+        ("nonsense\r\n\r\n", "HTTP/1.1 400"),
+        ("GET /v1/notes/a b HTTP/1.1\r\n\r\n", "HTTP/1.1 400"),
+        ("GET /v1/notes/a HTTP/1.1\r\nhost: x\r\na\u{1}: b\r\n\r\n", "HTTP/1.1 400"),
+        (
+            "PUT /v1/notes/a HTTP/1.1\r\nhost: x\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\n",
+            "HTTP/1.1 400",
+        ),
+        ("GET /livez HTTP/1.0\r\n\r\n", "HTTP/1.0 200"),
+    ] {
+        let answer = exchange(address, request.as_bytes()).await;
+        assert!(answer.starts_with(status), "{request:?}: {answer}");
+        if status.ends_with("400") {
+            assert!(answer.ends_with("\r\n\r\n"), "{request:?}: {answer}");
+        }
+    }
+}
