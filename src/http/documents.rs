@@ -62,7 +62,7 @@ pub(crate) async fn put(mut call: Call, name: Name) -> Answer {
 /// POST to a collection: the whole value, under a key that nobody has used.
 pub(crate) async fn create(mut call: Call, collection: Collection) -> Answer {
     let asked = Asked::parse(&call)?;
-    let name = Name::new(collection, call.api.node().fresh_key())?;
+    let name = Name::new(collection, call.api.node().fresh_key()?)?;
     let edit = whole(&mut call).await?;
     let mut response = commit(&call.api, &name, asked, edit).await?;
     // A fresh key is a UUID: nothing in it has to be encoded.
