@@ -124,8 +124,14 @@ impl Slot {
 
     /// Whether one of the operations here is still visible in `present`.
     pub(super) fn is_visible_in(&self, present: &Self) -> bool {
-        let ours = |entry: &&Entry| self.entries.iter().any(|here| here.id == entry.id);
-        present.entries.iter().filter(|entry| !entry.stands).any(|entry| ours(&entry))
+        let ours = |entry: &Entry| self.entries.iter().any(|here| here.id == entry.id);
+        present.entries.iter().filter(|entry| !entry.stands).any(ours)
+    }
+
+    /// Whether one of the operations here stands in `present` without being visible.
+    pub(super) fn stands_in(&self, present: &Self) -> bool {
+        let ours = |entry: &Entry| self.entries.iter().any(|here| here.id == entry.id);
+        present.entries.iter().filter(|entry| entry.stands).any(ours)
     }
 
     /// Whether what shows here is a container that is also (part of) what `present` shows.

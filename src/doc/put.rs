@@ -222,10 +222,15 @@ impl<'w, 'a, T: Transactable> Put<'w, 'a, T> {
             (Some(b), None, Some(p)) if b.is_visible_in(p) => Step::Remove,
             (_, None, _) => Step::Nothing,
             (_, Some(n @ Value::Map(_)), Some(_)) => match present_value {
-                Some(Value::Map(present)) => match changed_part(base_value.as_ref(), n, &present) {
-                    Value::Map(part) if part.is_empty() => Step::Nothing,
-                    part => Step::Write(Cow::Owned(part)),
-                },
+                Some(Value::Map(present)) => {
+                    // What is replaced here stands no more, so what it kept has to be written too.
+                    let stood = b.zip(p).is_some_and(|(b, p)| b.stands_in(p));
+                    let unwritten = base_value.as_ref().filter(|_| !stood);
+                    match changed_part(unwritten, n, &present) {
+                        Value::Map(part) if part.is_empty() => Step::Nothing,
+                        part => Step::Write(Cow::Owned(part)),
+                    }
+                }
                 _ => Step::Write(Cow::Borrowed(n)),
             },
             (_, Some(n), _) => Step::Write(Cow::Borrowed(n)),
@@ -432,6 +437,13 @@ impl ListPut<'_> {
         }
     }
 
+    /// Whether an element of the base is there to be deleted; one that only stands is deleted.
+    fn is_visible(&self, old: usize) -> bool {
+        let Some(present) = &self.present else { return true };
+        let slot = present.lives[old].and_then(|index| present.slots.get(index));
+        slot.is_some_and(|slot| self.base[old].is_visible_in(slot))
+    }
+
     /// An element that all three sides keep.
     fn kept<T: Transactable>(
         &self,
@@ -481,7 +493,7 @@ impl ListPut<'_> {
         let end = (run.old.end, run.new.end);
         for (old_to, new_to) in run.pairs.iter().copied().chain([end]) {
             for gone in old..old_to {
-                if self.lives(gone).is_some() {
+                if self.is_visible(gone) {
                     put.write.delete_element(self.list, *at, &self.base[gone])?;
                 } else {
                     *at += 1;
@@ -567,14 +579,15 @@ fn changed_part(b: Option<&Value>, n: &Value, p: &BTreeMap<String, Value>) -> Va
     let changed = |(key, value): &(&String, &Value)| {
         !same(b.get(*key), Some(value)) && !same(p.get(*key), Some(value))
     };
-    let part = |(key, value): (&String, &Value)| {
-        let part = match (value, p.get(key)) {
-            (Value::Map(_), Some(Value::Map(p))) => changed_part(b.get(key), value, p),
-            _ => value.clone(),
-        };
-        (key.clone(), part)
+    let part = |(key, value): (&String, &Value)| match (value, p.get(key)) {
+        (Value::Map(_), Some(Value::Map(p))) => match changed_part(b.get(key), value, p) {
+            // A map shows there already, with all that this one would bring.
+            Value::Map(part) if part.is_empty() => None,
+            part => Some((key.clone(), part)),
+        },
+        _ => Some((key.clone(), value.clone())),
     };
-    Value::Map(n.iter().filter(changed).map(part).collect())
+    Value::Map(n.iter().filter(changed).filter_map(part).collect())
 }
 
 /// A merge patch as the value that it makes of nothing (RFC 7396).

@@ -171,7 +171,8 @@ impl<'a, R: ReadDoc> Scope<'a, R> {
     fn locate(self, list: &ObjId, element: &ObjId, siblings: &[ObjId]) -> (usize, bool) {
         let index = Cursor::try_from(super::place::operation_name(element))
             .and_then(|cursor| self.doc.get_cursor_position(list, &cursor, None))
-            .unwrap_or(0);
+            // At an older version Automerge finds no place behind the last visible element.
+            .unwrap_or_else(|_| self.doc.length(list));
         let ours = |entry: &Entry| entry.id == *element || siblings.contains(&entry.id);
         (index, self.entries(list, Prop::Seq(index)).iter().any(ours))
     }
