@@ -33,4 +33,4 @@ pub use handle::{Node, Options};
 pub use read::{ListQuery, Page, Reading, Representation, Row};
 pub use write::{Precondition, Write, Written};
 
-pub use crate::store::CollectionCount;
+pub use crate::store::{CollectionCount, Durability};
