@@ -1,9 +1,6 @@
 //! The accept loop: HTTP/1.1 and h2c on one port, every connection under its deadlines.
 
-use super::{
-    clock,
-    deadline::{Connections, Metered, Socket, Verdict, Watch},
-};
+use super::deadline::{Connections, Metered, Socket, Verdict, Watch};
 use axum::{
     body::Body,
     http::{Request, Response},
@@ -35,7 +32,7 @@ use tokio::{
     net::{TcpListener, TcpStream},
     sync::{Notify, OwnedSemaphorePermit, Semaphore},
     task::JoinSet,
-    time,
+    time::{self, Instant},
 };
 
 /// Pause after a failed accept: mostly there are no file descriptors left, and waiting helps.
@@ -185,7 +182,7 @@ async fn attend<T, S>(
                 Verdict::Leave if !told => {
                     told = true;
                     connection.as_mut().graceful_shutdown();
-                    alarm.as_mut().reset(clock::now() + 2 * bounds.linger_time);
+                    alarm.as_mut().reset(Instant::now() + 2 * bounds.linger_time);
                 }
                 Verdict::Leave | Verdict::Cut => return Poll::Ready(()),
             }

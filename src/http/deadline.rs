@@ -1,6 +1,5 @@
 //! The deadlines of one connection, held by its socket: hyper's own leave silent sockets open.
 
-use super::clock;
 use axum::{
     body::{Body, HttpBody},
     http::Version,
@@ -99,7 +98,7 @@ pub(super) enum Verdict {
 impl Watch {
     /// The watch of a connection that was just accepted.
     pub(super) fn new(bounds: Connections) -> Self {
-        let now = clock::now();
+        let now = Instant::now();
         let state = State { head_since: Some(now), moved: now, running: 0, multiplexed: false };
         Self { bounds, state: Mutex::new(state) }
     }
@@ -126,12 +125,12 @@ impl Watch {
     /// What the deadlines say now.
     pub(super) fn verdict(&self) -> Verdict {
         let (due, late) = self.next();
-        if clock::now() < due { Verdict::Wait(due) } else { late }
+        if Instant::now() < due { Verdict::Wait(due) } else { late }
     }
 
     /// A request's head is complete.
     pub(super) fn begin(self: &Arc<Self>, version: Version) -> Turn {
-        let now = clock::now();
+        let now = Instant::now();
         self.with(|state| {
             state.head_since = None;
             state.moved = now;
@@ -142,7 +141,7 @@ impl Watch {
     }
 
     fn moved(&self, bytes: usize, reading: Reading) {
-        let now = clock::now();
+        let now = Instant::now();
         self.with(|state| {
             if reading == Reading::Yes && state.running == 0 && !state.multiplexed {
                 state.head_since.get_or_insert(now);
@@ -166,7 +165,7 @@ pub(super) struct Turn(Arc<Watch>);
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        let now = clock::now();
+        let now = Instant::now();
         self.0.with(|state| {
             state.moved = now;
             state.running -= 1;

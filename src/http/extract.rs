@@ -1,7 +1,7 @@
 //! What a request brings: its query and its body, parsed at the rim and bounded.
 
 use super::{
-    Api, clock,
+    Api,
     problem::{Code, Problem},
 };
 use axum::{
@@ -11,7 +11,7 @@ use axum::{
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
 use std::{borrow::Cow, time::Duration};
-use tokio::time;
+use tokio::time::{self, Instant};
 
 /// Most bytes set aside for a body because a client says that it will send them.
 const BODY_RESERVE: usize = 64 << 10;
@@ -44,7 +44,7 @@ impl Call {
         if limit < said {
             return Err(body_too_large(limit));
         }
-        let began = clock::now();
+        let began = Instant::now();
         let mut first = Bytes::new();
         let mut rest = BytesMut::new();
         loop {

@@ -11,7 +11,6 @@
 //! and a key may hold anything.
 
 mod accept;
-mod clock;
 mod conflicts;
 mod deadline;
 mod documents;

@@ -4,8 +4,7 @@ use super::{Api, media, prefer, problem::Problem, version};
 use crate::{
     doc::Form,
     ident::{Name, Version},
-    node::{Reading, Representation, Written},
-    store::Durability,
+    node::{Durability, Reading, Representation, Written},
 };
 use axum::{
     body::Body,

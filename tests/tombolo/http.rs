@@ -609,12 +609,13 @@ async fn a_body_without_an_end_is_not_read_to_it() {
 #[tokio::test(start_paused = true)]
 async fn a_body_that_comes_too_slowly_is_answered_408() {
     let client = Client::new();
-    for (bytes, seconds, status) in [(1 << 10, 1, 201), (1 << 10, 2, 408), (0, 1, 408)] {
+    for (bytes, seconds, status) in [(1 << 10, 1, 400), (1 << 10, 2, 408), (0, 1, 408)] {
         let body = stream::unfold(0, move |count| async move {
             sleep(Duration::from_secs(seconds)).await;
             let chunk = match count {
                 0 => Bytes::from_static(b"{"),
-                300 => Bytes::from_static(b"}"),
+                // No JSON: the node runs on a clock of its own, and is not asked here.
+                300 => Bytes::from_static(b"]"),
                 301 => return None,
                 _ => Bytes::from(vec![b' '; bytes]),
             };

@@ -2,7 +2,20 @@
 
 #![expect(clippy::unwrap_used, reason = "a failing test says where")]
 
+use std::sync::Arc;
+use tombolo::{
+    node::{Node, Options},
+    store::MemoryEngine,
+};
+
 mod accept;
+mod http;
 mod json_parsing;
 mod json_patch;
 mod merge_patch;
+mod wire;
+
+/// A node that holds nothing yet and keeps nothing.
+fn node() -> Node {
+    Node::start(Options::default(), Arc::new(MemoryEngine::new())).unwrap()
+}
