@@ -38,6 +38,7 @@
 //! 8. Everything has a bound, and the bound has a name.
 //! 9. One bad document is one bad document: everything else goes on.
 
+pub mod cli;
 pub mod doc;
 pub mod http;
 pub mod ident;

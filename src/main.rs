@@ -1,2 +1,7 @@
 //! The `tombolo` binary.
-fn main() {}
+
+use std::{env, process::ExitCode};
+
+fn main() -> ExitCode {
+    tombolo::cli::run(env::args_os())
+}

@@ -9,6 +9,7 @@ use tombolo::{
 };
 
 mod accept;
+mod cli;
 mod http;
 mod json_parsing;
 mod json_patch;

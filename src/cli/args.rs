@@ -1,0 +1,292 @@
+//! What was typed. What it means is decided elsewhere.
+
+use crate::ident::{Collection, Key, Version};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use serde::{Deserialize, Serialize};
+use std::{convert::Infallible, io::IsTerminal, net::SocketAddr, path::PathBuf, str::FromStr};
+
+/// A replicated JSON document database whose every node works alone and merges later.
+#[derive(Debug, Parser)]
+#[command(name = "tombolo", version, arg_required_else_help = true)]
+pub(crate) struct CommandLine {
+    #[command(flatten)]
+    pub(crate) voice: Voice,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// How the program speaks.
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct Voice {
+    /// How data is written [default: table on a terminal, json otherwise]
+    #[arg(short, long, global = true, value_name = "FORMAT")]
+    output: Option<Format>,
+    /// Say less
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub(crate) quiet: bool,
+    /// Say more; twice: much more
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub(crate) verbose: u8,
+    /// When to use colours
+    #[arg(long, global = true, default_value = "auto", value_name = "WHEN")]
+    color: Color,
+}
+
+impl Voice {
+    /// How data is written.
+    pub(crate) fn format(self) -> Format {
+        let terminal = std::io::stdout().is_terminal();
+        self.output.unwrap_or(if terminal { Format::Table } else { Format::Json })
+    }
+
+    /// Whether talk on stderr is coloured.
+    pub(crate) fn colored(self) -> bool {
+        match self.color {
+            Color::Always => true,
+            Color::Never => false,
+            Color::Auto => {
+                std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none()
+            }
+        }
+    }
+}
+
+/// How data is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// One JSON value.
+    Json,
+    /// One JSON value a line.
+    Ndjson,
+    /// For people.
+    Table,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Color {
+    Auto,
+    Always,
+    Never,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run a node
+    Serve(Serve),
+    /// Read a document
+    Get(Get),
+    /// Write a whole document
+    Put(Put),
+    /// Change a part of a document
+    Patch(Patch),
+    /// Delete a document
+    Rm(Rm),
+    /// List collections, or the documents of one
+    Ls(Ls),
+    /// Say which version this is
+    Version,
+}
+
+/// What `serve` is told on the command line; it overrides every other source.
+#[derive(Debug, Clone, Default, Args, Serialize)]
+pub(crate) struct Serve {
+    /// Where the data lives [default: ./tombolo-data]
+    #[arg(long, value_name = "DIR")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) data: Option<PathBuf>,
+    /// Where to listen; port 0 picks one [default: 127.0.0.1:7420]
+    #[arg(long, value_name = "ADDRESS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) listen: Option<SocketAddr>,
+    /// When a write is answered [default: sync]
+    #[arg(long, value_name = "WHEN")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) durability: Option<Durability>,
+    /// Read this file, and no other
+    #[arg(long, value_name = "FILE", env = "TOMBOLO_CONFIG")]
+    #[serde(skip)]
+    pub(crate) config: Option<PathBuf>,
+    /// Give up the safe defaults: listen beyond this machine without authentication or TLS
+    #[arg(long)]
+    #[serde(skip)]
+    pub(crate) insecure: bool,
+}
+
+/// When a write is answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Durability {
+    /// After it is synced to disk
+    Sync,
+    /// After the kernel has it; synced a little later
+    Relaxed,
+}
+
+/// Which node to talk to.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Remote {
+    /// The node
+    #[arg(long, env = "TOMBOLO_URL", default_value = "http://127.0.0.1:7420")]
+    pub(crate) url: String,
+    /// The access token
+    #[arg(long, env = "TOMBOLO_TOKEN", hide_env_values = true)]
+    pub(crate) token: Option<String>,
+}
+
+/// Which document.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Document {
+    /// The collection
+    pub(crate) collection: Collection,
+    /// The key
+    pub(crate) key: Key,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Get {
+    #[command(flatten)]
+    pub(crate) remote: Remote,
+    #[command(flatten)]
+    pub(crate) document: Document,
+    /// The document as it was at this version
+    #[arg(long, value_name = "VERSION")]
+    pub(crate) at: Option<Version>,
+    /// Show types that JSON does not have
+    #[arg(long)]
+    pub(crate) typed: bool,
+    /// Add the version and the number of conflicts
+    #[arg(long)]
+    pub(crate) meta: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Put {
+    #[command(flatten)]
+    pub(crate) remote: Remote,
+    #[command(flatten)]
+    pub(crate) document: Document,
+    /// The new value; `-` or nothing: standard input
+    #[arg(default_value = "-")]
+    pub(crate) file: Source,
+    /// The version that the new value was made from: merge, however late
+    #[arg(long, value_name = "VERSION", conflicts_with = "if_match")]
+    pub(crate) parents: Option<Version>,
+    /// Write only if the document is at this version; `*`: if it exists
+    #[arg(long, value_name = "VERSION")]
+    pub(crate) if_match: Option<Expected>,
+    /// The value shows types that JSON does not have
+    #[arg(long)]
+    pub(crate) typed: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Patch {
+    #[command(flatten)]
+    pub(crate) remote: Remote,
+    #[command(flatten)]
+    pub(crate) document: Document,
+    /// The patch; `-` or nothing: standard input
+    #[arg(default_value = "-")]
+    pub(crate) file: Source,
+    /// Its kind
+    #[arg(long, default_value = "merge")]
+    pub(crate) r#type: PatchType,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Rm {
+    #[command(flatten)]
+    pub(crate) remote: Remote,
+    #[command(flatten)]
+    pub(crate) document: Document,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Ls {
+    #[command(flatten)]
+    pub(crate) remote: Remote,
+    /// The collection; nothing: all collections
+    pub(crate) collection: Option<Collection>,
+    /// Only keys that begin with this
+    #[arg(long, requires = "collection")]
+    pub(crate) prefix: Option<String>,
+}
+
+/// A patch's kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum PatchType {
+    /// A merge patch (RFC 7396)
+    Merge,
+    /// A JSON Patch (RFC 6902)
+    Json,
+}
+
+/// Where a body is read from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// `-`
+    Input,
+    /// A file.
+    File(PathBuf),
+}
+
+impl FromStr for Source {
+    type Err = Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Infallible> {
+        Ok(if text == "-" { Self::Input } else { Self::File(text.into()) })
+    }
+}
+
+/// What a document has to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Expected {
+    /// `*`: there.
+    Exists,
+    /// At this version.
+    Version(Version),
+}
+
+impl FromStr for Expected {
+    type Err = crate::ident::VersionError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text == "*" { Ok(Self::Exists) } else { text.parse().map(Self::Version) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        CommandLine::command().debug_assert();
+    }
+
+    #[test]
+    fn names_and_versions_are_checked_when_they_are_typed() {
+        let version = "ab".repeat(32);
+        for (line, valid) in [
+            ("get notes a", true),
+            ("get Notes a", false),
+            ("get notes _a", false),
+            ("get notes a --at xyz", false),
+            (&format!("get notes a --at {version}.{version} --typed --meta -o json"), true),
+            (&format!("put notes a - --parents {version}"), true),
+            (&format!("put notes a --parents {version} --if-match {version}"), false),
+            ("put notes a --if-match *", true),
+            ("patch notes a p.json --type json", true),
+            ("patch notes a --type xml", false),
+            ("ls", true),
+            ("ls --prefix a", false),
+            ("-q -v ls", false),
+            ("serve --listen 127.0.0.1:0 --durability relaxed", true),
+            ("serve --listen localhost", false),
+        ] {
+            let words = ["tombolo"].into_iter().chain(line.split(' '));
+            assert_eq!(CommandLine::try_parse_from(words).is_ok(), valid, "{line}");
+        }
+    }
+}

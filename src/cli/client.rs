@@ -1,0 +1,272 @@
+//! A small HTTP client for the commands that talk to a node.
+
+use super::{
+    args::{Document, Remote},
+    failure::Failure,
+    output,
+};
+use anyhow::Context;
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::{
+    HeaderMap, Method, Request, Response, StatusCode, Uri,
+    body::Incoming,
+    header::{AUTHORIZATION, HeaderValue},
+};
+use hyper_util::{
+    client::legacy::{self, connect::HttpConnector},
+    rt::TokioExecutor,
+};
+use serde::Deserialize;
+use std::{fmt::Write as _, time::Duration};
+use tokio::time::timeout;
+
+/// Longest wait for a connection.
+const CONNECT_TIME: Duration = Duration::from_secs(5);
+/// Longest wait for the first byte of an answer: a node's own bound, and some for the way.
+const ANSWER_TIME: Duration = Duration::from_secs(60);
+/// Most of a refusal that is read.
+const PROBLEM_BYTES_MAX: usize = 64 << 10;
+
+/// Talks to one node.
+#[derive(Debug)]
+pub(crate) struct Client {
+    http: legacy::Client<HttpConnector, Full<Bytes>>,
+    /// Scheme, authority and path without the last slash.
+    base: String,
+    token: Option<HeaderValue>,
+    verbose: bool,
+}
+
+/// A request in the making.
+#[derive(Debug)]
+pub(crate) struct Call {
+    method: Method,
+    path: String,
+    headers: HeaderMap,
+    body: Bytes,
+}
+
+impl Call {
+    /// A request of a route.
+    pub(crate) fn new(method: Method, path: impl Into<String>) -> Self {
+        Self { method, path: path.into(), headers: HeaderMap::new(), body: Bytes::new() }
+    }
+
+    /// A request of a document.
+    pub(crate) fn document(method: Method, document: &Document) -> Self {
+        let key = encode(document.key.as_str());
+        Self::new(method, format!("/v1/{}/{key}", document.collection))
+    }
+
+    /// Adds a parameter to the query.
+    pub(crate) fn query(mut self, name: &str, value: &str) -> Self {
+        let separator = if self.path.contains('?') { '&' } else { '?' };
+        // Writing to a String does not fail.
+        let _ = write!(self.path, "{separator}{name}={}", encode(value));
+        self
+    }
+
+    /// Adds a header field.
+    pub(crate) fn header(mut self, name: &'static str, value: &str) -> anyhow::Result<Self> {
+        let value = HeaderValue::from_str(value).with_context(|| format!("{name}: {value:?}"))?;
+        self.headers.append(name, value);
+        Ok(self)
+    }
+
+    /// Sets the body.
+    pub(crate) fn body(mut self, body: impl Into<Bytes>) -> Self {
+        self.body = body.into();
+        self
+    }
+}
+
+/// An answer, read to its end.
+#[derive(Debug)]
+pub(crate) struct Reply {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
+}
+
+impl Client {
+    /// A client for the node at a URL.
+    pub(crate) fn new(remote: &Remote, verbose: bool) -> Result<Self, Failure> {
+        let refused = |why: &str| Failure::Usage(format!("--url {}: {why}", remote.url));
+        let uri: Uri = remote.url.parse().map_err(|_| refused("is no URL"))?;
+        match uri.scheme_str() {
+            Some("http") => {}
+            Some("https") => return Err(refused("this build speaks no TLS")),
+            _ => return Err(refused("begins with http://")),
+        }
+        if uri.query().is_some() {
+            return Err(refused("has a query"));
+        }
+        let token = remote.token.as_ref().map(|token| {
+            let mut value = HeaderValue::try_from(format!("Bearer {token}"))
+                .map_err(|_| Failure::Usage("--token holds what no header field may".into()))?;
+            value.set_sensitive(true);
+            Ok(value)
+        });
+        let mut connector = HttpConnector::new();
+        connector.set_connect_timeout(Some(CONNECT_TIME));
+        connector.set_nodelay(true);
+        let http = legacy::Client::builder(TokioExecutor::new()).build(connector);
+        let base = remote.url.trim_end_matches('/').to_owned();
+        Ok(Self { http, base, token: token.transpose()?, verbose })
+    }
+
+    /// Sends a request and reads the whole answer; a refusal is an error.
+    pub(crate) async fn call(&self, call: Call) -> anyhow::Result<Reply> {
+        let (head, body) = self.open(call).await?.into_parts();
+        let body = body.collect().await.map_err(|_| self.broken())?.to_bytes();
+        Ok(Reply { status: head.status, headers: head.headers, body })
+    }
+
+    /// Sends a request and gives the answer with its body unread; a refusal is an error.
+    pub(crate) async fn open(&self, call: Call) -> anyhow::Result<Response<Incoming>> {
+        let Call { method, path, headers, body } = call;
+        let url = format!("{}{path}", self.base);
+        if self.verbose {
+            output::talk(&format!("{method} {url}"));
+        }
+        let mut request = Request::new(Full::new(body));
+        *request.method_mut() = method;
+        *request.uri_mut() = url.parse().with_context(|| format!("{url} is no URL"))?;
+        *request.headers_mut() = headers;
+        if let Some(token) = &self.token {
+            request.headers_mut().insert(AUTHORIZATION, token.clone());
+        }
+        let response = match timeout(ANSWER_TIME, self.http.request(request)).await {
+            Ok(Ok(response)) => response,
+            Ok(Err(error)) if error.is_connect() => {
+                let why = root(&error);
+                return Err(self.unreachable(&format!("cannot be reached: {why}")).into());
+            }
+            Ok(Err(error)) => {
+                return Err(self.unreachable(&format!("broke off: {}", root(&error))).into());
+            }
+            Err(_) => return Err(self.unreachable("did not answer in time").into()),
+        };
+        if self.verbose {
+            output::talk(&format!("{}", response.status()));
+        }
+        if response.status().is_success() {
+            Ok(response)
+        } else {
+            Err(self.refusal(response).await.into())
+        }
+    }
+
+    /// An answer that ended before its end.
+    pub(crate) fn broken(&self) -> Failure {
+        self.unreachable("broke off in the middle of its answer")
+    }
+
+    fn unreachable(&self, what: &str) -> Failure {
+        Failure::Unreachable(format!("{} {what}", self.base))
+    }
+
+    async fn refusal(&self, response: Response<Incoming>) -> Failure {
+        let status = response.status();
+        let body = http_body_util::Limited::new(response.into_body(), PROBLEM_BYTES_MAX);
+        let body = body.collect().await.map(http_body_util::Collected::to_bytes);
+        let problem: Option<Problem> =
+            body.ok().and_then(|body| serde_json::from_slice(&body).ok());
+        let unexplained = || format!("{} answers {status}", self.base);
+        let text = problem.map_or_else(unexplained, Problem::into_text);
+        match status {
+            StatusCode::NOT_FOUND => Failure::NotFound(text),
+            StatusCode::PRECONDITION_FAILED => Failure::Precondition(text),
+            _ => Failure::Refused(text),
+        }
+    }
+}
+
+/// A refusal as the node writes it.
+#[derive(Debug, Deserialize)]
+struct Problem {
+    code: String,
+    detail: String,
+    #[serde(default)]
+    errors: Vec<Place>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Place {
+    pointer: String,
+}
+
+impl Problem {
+    fn into_text(self) -> String {
+        let mut text = format!("{}: {}", self.code, self.detail);
+        for place in self.errors {
+            let _ = write!(text, " (at {:?})", place.pointer);
+        }
+        text
+    }
+}
+
+/// The cause that says most.
+fn root(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    cause.to_string()
+}
+
+/// Text as one segment of a path, or one value of a query.
+fn encode(text: &str) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+                encoded.push(char::from(byte));
+            }
+            _ => {
+                // Writing to a String does not fail.
+                let _ = write!(encoded, "%{byte:02X}");
+            }
+        }
+    }
+    encoded
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn remote(url: &str) -> Remote {
+        Remote { url: url.into(), token: None }
+    }
+
+    #[test]
+    fn keys_are_encoded_whole() {
+        let document =
+            Document { collection: "notes".parse().unwrap(), key: "a/b c+é?".parse().unwrap() };
+        let call = Call::document(Method::GET, &document).query("at", "x.y").query("b", "&");
+        assert_eq!(call.path, "/v1/notes/a%2Fb%20c%2B%C3%A9%3F?at=x.y&b=%26");
+    }
+
+    #[test]
+    fn a_url_is_http_and_may_have_a_path() {
+        for (url, valid) in [
+            ("http://127.0.0.1:7420", true),
+            ("http://host/prefix/", true),
+            ("https://host", false),
+            ("host:7420", false),
+            ("http://host/?a", false),
+            ("", false),
+        ] {
+            assert_eq!(Client::new(&remote(url), false).is_ok(), valid, "{url}");
+        }
+    }
+
+    #[test]
+    fn a_token_is_not_shown() {
+        let remote = Remote { token: Some("secret".into()), ..remote("http://x") };
+        let client = Client::new(&remote, false).unwrap();
+        assert!(!format!("{client:?}").contains("secret"));
+    }
+}

@@ -1,0 +1,322 @@
+//! What was configured, from every source, checked before anything opens.
+
+use super::{
+    args::{Durability, Serve},
+    failure::Failure,
+};
+use crate::{doc, http, store};
+use figment::{
+    Figment, Provider,
+    error::Kind,
+    providers::{Env, Format as _, Serialized, Toml},
+};
+use serde::{Deserialize, Serialize};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+/// Files that are looked for if none is named; the first that exists is read.
+const FILES: &[&str] = &["./tombolo.toml", "/etc/tombolo/tombolo.toml"];
+/// What our environment variables begin with.
+const PREFIX: &str = "TOMBOLO_";
+/// Variables that are flags of commands, and no settings.
+const FLAGS: &[&str] = &["url", "token", "config"];
+
+/// The configuration of a node.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Config {
+    /// Where the data lives.
+    pub(crate) data: PathBuf,
+    /// Where to listen.
+    pub(crate) listen: SocketAddr,
+    /// When a write is answered.
+    pub(crate) durability: Durability,
+    /// What is logged, as `RUST_LOG` writes it.
+    pub(crate) log: String,
+    /// What is kept in memory.
+    pub(crate) cache: Cache,
+    /// Every bound.
+    pub(crate) limits: Limits,
+}
+
+/// Budgets of memory.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Cache {
+    /// Loaded documents, all shards.
+    pub(crate) documents_bytes: usize,
+    /// Blocks of the storage engine.
+    pub(crate) blocks_bytes: usize,
+}
+
+/// Every bound, by the names that users give.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Limits {
+    body_bytes_max: usize,
+    body_bytes_per_second_min: u32,
+    change_operations_max: usize,
+    connections_max: usize,
+    connections_per_address_max: usize,
+    depth_max: usize,
+    document_bytes_max: usize,
+    head_seconds_max: u64,
+    header_bytes_max: usize,
+    header_count_max: usize,
+    idle_seconds_max: u64,
+    list_length_max: usize,
+    object_keys_max: usize,
+    request_seconds_max: u64,
+    stop_seconds_max: u64,
+    streams_max: u32,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        let (options, bounds) = (http::Options::default(), http::Connections::default());
+        let limits = Limits {
+            body_bytes_max: options.body_bytes_max,
+            body_bytes_per_second_min: options.body_bytes_per_second_min,
+            change_operations_max: options.document.change_operations_max,
+            connections_max: bounds.count_max,
+            connections_per_address_max: bounds.count_per_address_max,
+            depth_max: options.document.depth_max,
+            document_bytes_max: options.document.document_bytes_max,
+            head_seconds_max: bounds.head_time.as_secs(),
+            header_bytes_max: options.header_bytes_max,
+            header_count_max: options.header_count_max,
+            idle_seconds_max: bounds.idle_time.as_secs(),
+            list_length_max: options.document.list_length_max,
+            object_keys_max: options.document.object_keys_max,
+            request_seconds_max: options.answer_time.as_secs(),
+            stop_seconds_max: bounds.stop_time.as_secs(),
+            streams_max: bounds.streams_max,
+        };
+        Self {
+            data: "./tombolo-data".into(),
+            listen: SocketAddr::from(([127, 0, 0, 1], 7420)),
+            durability: Durability::Sync,
+            log: "info".into(),
+            cache: Cache { documents_bytes: 256 << 20, blocks_bytes: 256 << 20 },
+            limits,
+        }
+    }
+}
+
+impl Config {
+    /// Flag, else environment, else file, else default.
+    pub(crate) fn load(flags: &Serve) -> Result<Self, Failure> {
+        let config = match file(flags.config.as_deref())? {
+            Some(file) => Self::resolve(Toml::file_exact(file), environment(), flags),
+            None => Self::resolve(Toml::string(""), environment(), flags),
+        }?;
+        config.check(flags)?;
+        Ok(config)
+    }
+
+    fn resolve(
+        file: impl Provider,
+        environment: impl Provider,
+        flags: &Serve,
+    ) -> Result<Self, Failure> {
+        let defaults = Figment::from(Serialized::defaults(Self::default()));
+        let all = defaults.merge(file).merge(environment).merge(Serialized::defaults(flags));
+        all.extract().map_err(|error| explain(&error))
+    }
+
+    fn check(&self, flags: &Serve) -> Result<(), Failure> {
+        if !self.listen.ip().to_canonical().is_loopback() && !flags.insecure {
+            return Err(Failure::Usage(format!(
+                "{} can be reached from other machines, and there is neither authentication nor \
+                 TLS: listen on 127.0.0.1, or accept it with --insecure",
+                self.listen
+            )));
+        }
+        Ok(())
+    }
+
+    /// Bounds of one document and one edit.
+    pub(crate) fn document(&self) -> doc::Limits {
+        doc::Limits {
+            depth_max: self.limits.depth_max,
+            object_keys_max: self.limits.object_keys_max,
+            list_length_max: self.limits.list_length_max,
+            change_operations_max: self.limits.change_operations_max,
+            document_bytes_max: self.limits.document_bytes_max,
+        }
+    }
+
+    /// Bounds of requests.
+    pub(crate) fn http(&self) -> http::Options {
+        http::Options {
+            document: self.document(),
+            body_bytes_max: self.limits.body_bytes_max,
+            body_bytes_per_second_min: self.limits.body_bytes_per_second_min,
+            answer_time: Duration::from_secs(self.limits.request_seconds_max),
+            header_bytes_max: self.limits.header_bytes_max,
+            header_count_max: self.limits.header_count_max,
+        }
+    }
+
+    /// Bounds of connections.
+    pub(crate) fn connections(&self) -> http::Connections {
+        let idle_time = Duration::from_secs(self.limits.idle_seconds_max);
+        http::Connections {
+            count_max: self.limits.connections_max,
+            count_per_address_max: self.limits.connections_per_address_max,
+            streams_max: self.limits.streams_max,
+            header_bytes_max: self.limits.header_bytes_max,
+            head_time: Duration::from_secs(self.limits.head_seconds_max),
+            idle_time,
+            stall_time: idle_time + Duration::from_secs(self.limits.request_seconds_max),
+            stop_time: Duration::from_secs(self.limits.stop_seconds_max),
+            ..http::Connections::default()
+        }
+    }
+}
+
+impl From<Durability> for store::Durability {
+    fn from(durability: Durability) -> Self {
+        match durability {
+            Durability::Sync => Self::Sync,
+            Durability::Relaxed => Self::Relaxed,
+        }
+    }
+}
+
+/// The file to read. One that is named has to be there.
+fn file(named: Option<&Path>) -> Result<Option<PathBuf>, Failure> {
+    match named {
+        Some(path) if path.is_file() => Ok(Some(path.into())),
+        Some(path) => Err(Failure::Usage(format!("there is no file {}", path.display()))),
+        None => Ok(FILES.iter().map(PathBuf::from).find(|path| path.is_file())),
+    }
+}
+
+/// `TOMBOLO_CACHE__BLOCKS_BYTES` and the like.
+fn environment() -> Env {
+    let of_others = |key: &figment::value::UncasedStr| {
+        // Kubernetes tells every pod of a service `tombolo` its addresses in variables like these.
+        let key = key.as_str().to_ascii_lowercase();
+        let service = key.starts_with("service_") || key == "port" || key.starts_with("port_");
+        service || FLAGS.contains(&key.as_str())
+    };
+    Env::prefixed(PREFIX).filter(move |key| !of_others(key)).split("__")
+}
+
+/// What is wrong with the configuration, in words: where, what, and what was probably meant.
+fn explain(errors: &figment::Error) -> Failure {
+    let explained = errors.clone().into_iter().map(|error| explain_one(&error));
+    Failure::Usage(explained.collect::<Vec<_>>().join("\n"))
+}
+
+fn explain_one(error: &figment::Error) -> String {
+    let source = error.metadata.as_ref().map_or_else(String::new, |metadata| {
+        match metadata.source.as_ref() {
+            Some(source) => format!("{source}: "),
+            None => format!("{}: ", metadata.name),
+        }
+    });
+    let path = error.path.join(".");
+    match &error.kind {
+        Kind::UnknownField(name, known) => {
+            let meant = nearest(name, known).map_or_else(
+                || format!("there are {}", known.join(", ")),
+                |known| format!("did you mean `{known}`?"),
+            );
+            format!("{source}`{path}` is no setting; {meant}")
+        }
+        kind => format!("{source}`{path}`: {kind}"),
+    }
+}
+
+/// The known name that a mistyped one is nearest to, if one is near.
+fn nearest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
+    let far = name.len().div_ceil(3).max(1);
+    let distances = known.iter().map(|known| (distance(name, known), *known));
+    distances.filter(|(distance, _)| *distance <= far).min().map(|(_, known)| known)
+}
+
+/// How many letters have to be added, dropped or changed (Levenshtein).
+fn distance(from: &str, to: &str) -> usize {
+    let mut row: Vec<usize> = (0..=to.len()).collect();
+    for (index, letter) in from.bytes().enumerate() {
+        let mut corner = std::mem::replace(&mut row[0], index + 1);
+        for (column, other) in to.bytes().enumerate() {
+            let changed = corner + usize::from(letter != other);
+            corner = row[column + 1];
+            row[column + 1] = changed.min(corner + 1).min(row[column] + 1);
+        }
+    }
+    row[to.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn resolve(file: &str, environment: &str, flags: &Serve) -> Result<Config, String> {
+        let sources = (Toml::string(file), Toml::string(environment));
+        Config::resolve(sources.0, sources.1, flags).map_err(|failure| failure.to_string())
+    }
+
+    #[test]
+    fn a_flag_beats_the_environment_beats_the_file_beats_the_default() {
+        let file = "listen = '127.0.0.1:1'\nlog = 'a'\ndata = 'd'\n[cache]\nblocks_bytes = 1_000";
+        let environment = "listen = '127.0.0.1:2'\nlog = 'b'";
+        let flags = Serve { listen: Some("127.0.0.1:3".parse().unwrap()), ..Serve::default() };
+        let config = resolve(file, environment, &flags).unwrap();
+        assert_eq!(config.listen.port(), 3);
+        assert_eq!(config.log, "b");
+        assert_eq!(config.data, Path::new("d"));
+        assert_eq!(config.cache, Cache { documents_bytes: 256 << 20, blocks_bytes: 1000 });
+        assert_eq!(resolve("", "", &Serve::default()), Ok(Config::default()));
+    }
+
+    #[test]
+    fn an_unknown_setting_is_refused_with_what_was_probably_meant() {
+        for (file, said) in [
+            ("lsten = 'x'", "`lsten` is no setting; did you mean `listen`?"),
+            (
+                "[cache]\ndocument_bytes = 1",
+                "`cache.document_bytes` is no setting; did you mean `documents_bytes`?",
+            ),
+            ("[limits]\nquux = 1", "`limits.quux` is no setting; there are body_bytes_max"),
+            ("durability = 'never'", "`durability`"),
+            ("listen = 'localhost'", "`listen`"),
+            ("[limits]\ndepth_max = -1", "`limits.depth_max`"),
+        ] {
+            let refused = resolve(file, "", &Serve::default()).unwrap_err();
+            assert!(refused.contains(said), "{file}: {refused}");
+        }
+    }
+
+    #[test]
+    fn only_loopback_is_listened_on_unless_told_so() {
+        for (address, insecure, fine) in [
+            ("127.0.0.1:1", false, true),
+            ("127.9.9.9:1", false, true),
+            ("[::1]:1", false, true),
+            ("[::ffff:127.0.0.1]:1", false, true),
+            ("0.0.0.0:1", false, false),
+            ("[::]:1", false, false),
+            ("192.0.2.1:1", false, false),
+            ("0.0.0.0:1", true, true),
+        ] {
+            let listen = address.parse().unwrap();
+            let config = Config { listen, ..Config::default() };
+            let flags = Serve { insecure, ..Serve::default() };
+            assert_eq!(config.check(&flags).is_ok(), fine, "{address}");
+        }
+    }
+
+    #[test]
+    fn distances_are_counted_in_letters() {
+        for (from, to, letters) in [("", "abc", 3), ("abc", "abc", 0), ("listen", "lsten", 1)] {
+            assert_eq!(distance(from, to), letters);
+        }
+    }
+}

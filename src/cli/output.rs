@@ -1,0 +1,106 @@
+//! Data on standard output, talk on standard error, bodies from files.
+
+use super::{
+    args::{Format, Source},
+    client::Reply,
+};
+use anyhow::Context;
+use serde::Deserialize;
+use serde_json::Value;
+use std::io::{self, Read, Write};
+
+/// Writes data, and a line's end.
+pub(crate) fn data(bytes: &[u8]) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(bytes)?;
+    out.write_all(b"\n")?;
+    out.flush()
+}
+
+/// Says something to whoever listens.
+pub(crate) fn talk(text: &str) {
+    // If nobody does, there is nobody to tell.
+    let _ = writeln!(io::stderr(), "{text}");
+}
+
+/// Writes JSON: as it came for programs, indented for people.
+pub(crate) fn json(bytes: &[u8], format: Format) -> anyhow::Result<()> {
+    match format {
+        Format::Json | Format::Ndjson => data(bytes)?,
+        Format::Table => {
+            let value: Value = serde_json::from_slice(bytes).context("the answer is no JSON")?;
+            data(serde_json::to_string_pretty(&value)?.as_bytes())?;
+        }
+    }
+    Ok(())
+}
+
+/// Writes what a write did.
+pub(crate) fn written(reply: &Reply, format: Format) -> anyhow::Result<()> {
+    if format != Format::Table {
+        return Ok(data(&reply.body)?);
+    }
+    let done: Written =
+        serde_json::from_slice(&reply.body).context("the answer does not say what was done")?;
+    let what = match () {
+        () if done.unchanged => "unchanged",
+        () if done.deleted => "deleted",
+        () if done.merged => "merged",
+        () if reply.status == hyper::StatusCode::CREATED => "created",
+        () => "written",
+    };
+    let (collection, key, version) = (done.collection, done.key, done.version.join("."));
+    Ok(data(format!("{what} {collection} {key}\nversion {version}").as_bytes())?)
+}
+
+/// What a node says of a write.
+#[derive(Deserialize)]
+struct Written {
+    collection: String,
+    key: String,
+    version: Vec<String>,
+    merged: bool,
+    unchanged: bool,
+    deleted: bool,
+}
+
+/// Reads a body.
+pub(crate) fn body(source: &Source) -> anyhow::Result<Vec<u8>> {
+    match source {
+        Source::Input => {
+            let mut bytes = Vec::new();
+            io::stdin().lock().read_to_end(&mut bytes).context("standard input")?;
+            Ok(bytes)
+        }
+        Source::File(path) => std::fs::read(path).with_context(|| path.display().to_string()),
+    }
+}
+
+/// Rows of text in columns, the last of which may be as wide as it is.
+pub(crate) fn table(head: &[&str], rows: &[Vec<String>]) -> String {
+    let mut widths: Vec<usize> = head.iter().map(|title| title.chars().count()).collect();
+    for row in rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    let line = |cells: Vec<&str>| {
+        let padded: Vec<String> =
+            cells.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+        padded.join("  ").trim_end().to_owned()
+    };
+    let mut lines = vec![line(head.to_vec())];
+    lines.extend(rows.iter().map(|row| line(row.iter().map(String::as_str).collect())));
+    lines.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_has_straight_columns_and_no_trailing_space() {
+        let rows = vec![vec!["é".into(), "1".into()], vec!["longer".into(), String::new()]];
+        assert_eq!(table(&["KEY", "N"], &rows), "KEY     N\né       1\nlonger");
+    }
+}

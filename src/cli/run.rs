@@ -1,0 +1,55 @@
+//! From the words on the command line to the exit code.
+
+use super::{
+    args::{Command, CommandLine},
+    client::Client,
+    failure, get, ls, output, patch, put, rm, serve, version,
+};
+use clap::Parser;
+use std::{ffi::OsString, process::ExitCode};
+use tokio::runtime::{Builder, Runtime};
+
+/// Runs the program on these words, the first of which is its name.
+pub fn run(words: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let line = match CommandLine::try_parse_from(words) {
+        Ok(line) => line,
+        Err(error) => {
+            // Help and version are errors too, and the ones that end well. Nobody listens to a
+            // broken pipe.
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(1));
+        }
+    };
+    let Err(error) = execute(line) else { return ExitCode::SUCCESS };
+    failure::exit(&error).map_or(ExitCode::SUCCESS, |code| {
+        output::talk(&format!("tombolo: {error:#}"));
+        code
+    })
+}
+
+fn execute(CommandLine { voice, command }: CommandLine) -> anyhow::Result<()> {
+    let client = |remote| Client::new(remote, 0 < voice.verbose);
+    match command {
+        Command::Serve(flags) => many_threads()?.block_on(serve::run(&flags, voice)),
+        Command::Get(line) => {
+            one_thread()?.block_on(get::run(&client(&line.remote)?, &line, voice))
+        }
+        Command::Put(line) => {
+            one_thread()?.block_on(put::run(&client(&line.remote)?, &line, voice))
+        }
+        Command::Patch(line) => {
+            one_thread()?.block_on(patch::run(&client(&line.remote)?, &line, voice))
+        }
+        Command::Rm(line) => one_thread()?.block_on(rm::run(&client(&line.remote)?, &line, voice)),
+        Command::Ls(line) => one_thread()?.block_on(ls::run(&client(&line.remote)?, &line, voice)),
+        Command::Version => version::run(voice),
+    }
+}
+
+fn many_threads() -> anyhow::Result<Runtime> {
+    Ok(Builder::new_multi_thread().enable_all().build()?)
+}
+
+fn one_thread() -> anyhow::Result<Runtime> {
+    Ok(Builder::new_current_thread().enable_all().build()?)
+}

@@ -1,0 +1,164 @@
+//! The program itself: what it prints, where, and how it ends.
+
+use std::{
+    io::{BufRead, BufReader, Write},
+    process::{Child, Command, Stdio},
+};
+
+/// A node that runs as a program of its own.
+struct Node {
+    child: Child,
+    url: String,
+    _data: tempfile::TempDir,
+}
+
+/// What a command did.
+#[derive(Debug)]
+struct Done {
+    code: i32,
+    out: String,
+    talk: String,
+}
+
+fn program() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tombolo"));
+    command.env_clear().stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+/// Runs a command to its end.
+fn run(command: &mut Command, input: &str) -> Done {
+    let mut child = command.spawn().unwrap();
+    child.stdin.take().unwrap().write_all(input.as_bytes()).ok();
+    let output = child.wait_with_output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    Done {
+        code: output.status.code().unwrap(),
+        out: text(output.stdout),
+        talk: text(output.stderr),
+    }
+}
+
+/// Runs the words of a line, without a node.
+fn words(line: &str) -> Done {
+    run(program().args(line.split(' ')), "")
+}
+
+impl Node {
+    fn start() -> Self {
+        let data = tempfile::tempdir().unwrap();
+        let mut command = program();
+        command.args(["serve", "--listen", "127.0.0.1:0", "--data"]).arg(data.path().join("data"));
+        let mut child = command.env("TOMBOLO_LOG", "off").spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stderr.take().unwrap()).read_line(&mut line).unwrap();
+        let words: Vec<&str> = line.split_whitespace().collect();
+        assert_eq!((words[0], words[1], words[3]), ("listening", "on", "node"), "{line}");
+        assert!(words[2].starts_with("http://127.0.0.1:") && words[4].len() == 32, "{line}");
+        Self { url: words[2].to_owned(), child, _data: data }
+    }
+
+    fn run(&self, line: &str, input: &str) -> Done {
+        run(program().args(line.split(' ')).env("TOMBOLO_URL", &self.url), input)
+    }
+
+    fn stop(mut self) {
+        let id = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
+        assert!(self.child.wait().unwrap().success(), "told to stop, it ends well");
+    }
+}
+
+#[test]
+fn documents_are_written_read_listed_and_deleted() {
+    let node = Node::start();
+    let put = node.run("put notes a/b", r#"{"a":1.0,"b":[true]}"#);
+    assert_eq!(put.code, 0, "{put:?}");
+    let version = serde_json::from_str::<serde_json::Value>(&put.out).unwrap()["version"][0]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    assert_eq!(node.run("get notes a/b", "").out, "{\"a\":1.0,\"b\":[true]}\n");
+    let pretty = node.run("get notes a/b -o table", "").out;
+    assert_eq!(pretty, "{\n  \"a\": 1.0,\n  \"b\": [\n    true\n  ]\n}\n");
+    let meta = node.run("get notes a/b --meta", "").out;
+    assert!(meta.contains(&format!(r#""version":["{version}"],"conflicts":0,"value":{{"a":1.0,"#)));
+
+    assert_eq!(node.run("patch notes a/b", r#"{"b":null}"#).code, 0);
+    let patch = r#"[{"op":"add","path":"/c","value":2}]"#;
+    assert_eq!(node.run("patch notes a/b --type json", patch).code, 0);
+    assert_eq!(node.run("get notes a/b", "").out, "{\"a\":1.0,\"c\":2}\n");
+    assert_eq!(
+        node.run(&format!("get notes a/b --at {version}"), "").out,
+        "{\"a\":1.0,\"b\":[true]}\n"
+    );
+    let late = format!("put notes a/b - --parents {version} -o table");
+    let late = node.run(&late, r#"{"a":2,"b":[true]}"#);
+    assert!(late.out.starts_with("merged notes a/b\nversion "), "{late:?}");
+    assert_eq!(node.run("get notes a/b", "").out, "{\"a\":2,\"c\":2}\n");
+
+    assert_eq!(node.run("ls", "").out, "[{\"name\":\"notes\",\"documents\":1,\"deleted\":0}]\n");
+    assert_eq!(node.run("ls notes -o ndjson", "").out.lines().count(), 1);
+    assert!(node.run("ls notes -o table", "").out.starts_with("KEY  CONFLICTS  VERSION\na/b  0 "));
+    assert_eq!(node.run("ls notes --prefix x", "").out, "[]\n");
+    assert_eq!(node.run("rm notes a/b", "").code, 0);
+    assert_eq!(node.run("ls notes", "").out, "[]\n");
+    node.stop();
+}
+
+#[test]
+fn a_command_ends_with_a_code_that_says_why() {
+    let node = Node::start();
+    node.run("put notes a", "{}");
+    let zero = "0".repeat(64);
+    for (line, input, code, said) in [
+        ("get notes none".to_owned(), "", 3, "document_not_found"),
+        ("rm notes none".to_owned(), "", 3, "document_not_found"),
+        (format!("put notes a - --if-match {zero}"), "{}", 4, "precondition_failed"),
+        (format!("put notes a - --parents {zero}"), "{}", 1, "version_not_found"),
+        ("put notes a".to_owned(), "[", 1, "bad_json"),
+        ("put notes a /no/such/file".to_owned(), "", 1, "/no/such/file"),
+        ("get notes _a".to_owned(), "", 2, "belong to the system"),
+        ("get Notes a".to_owned(), "", 2, "collection name"),
+        ("get notes a --at x".to_owned(), "", 2, "64 lower-case hex digits"),
+        ("dance".to_owned(), "", 2, "unrecognized subcommand"),
+        ("get notes a --url https://x".to_owned(), "", 2, "TLS"),
+        ("get notes a --url http://127.0.0.1:1".to_owned(), "", 5, "cannot be reached"),
+    ] {
+        let done = node.run(&line, input);
+        assert_eq!((done.code, done.out.as_str()), (code, ""), "{line}: {done:?}");
+        assert!(done.talk.contains(said), "{line}: {done:?}");
+    }
+    node.stop();
+}
+
+#[test]
+fn a_configuration_is_checked_before_anything_opens() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("c.toml");
+    std::fs::write(&file, "[cache]\ndocument_bytes = 1\n").unwrap();
+    let file = file.display();
+    for (line, environment, said) in [
+        ("serve --listen 0.0.0.0:0".to_owned(), None, "--insecure"),
+        (format!("serve --config {file}"), None, "did you mean `documents_bytes`?"),
+        (format!("serve --config {file}.none"), None, "there is no file"),
+        ("serve".to_owned(), Some(("TOMBOLO_LSTEN", "x")), "did you mean `listen`?"),
+        ("serve".to_owned(), Some(("TOMBOLO_CACHE__X", "1")), "`cache.x` is no setting"),
+        ("serve".to_owned(), Some(("TOMBOLO_LOG", "a=b=c")), "`log`"),
+        ("serve".to_owned(), Some(("TOMBOLO_LISTEN", "[::]:0")), "--insecure"),
+    ] {
+        let mut command = program();
+        command.args(line.split(' ')).current_dir(directory.path()).envs(environment);
+        let done = run(&mut command, "");
+        assert_eq!((done.code, done.talk.contains(said)), (2, true), "{line}: {done:?}");
+        assert!(!directory.path().join("tombolo-data").exists(), "{line}");
+    }
+}
+
+#[test]
+fn the_program_says_which_version_it_is() {
+    let version = env!("CARGO_PKG_VERSION");
+    assert_eq!(words("version -o table").out, format!("tombolo {version}\n"));
+    assert_eq!(words("--version").out, format!("tombolo {version}\n"));
+    assert_eq!(words("help").code, 0);
+}
