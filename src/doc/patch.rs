@@ -116,6 +116,51 @@ impl Patch {
         }
         Ok(Self(operations))
     }
+
+    /// This patch as JSON; typed, it is read back as an equal patch.
+    pub fn to_json(&self, form: Form) -> Vec<u8> {
+        Value::List(self.0.iter().map(Operation::to_value).collect()).to_json(form)
+    }
+}
+
+impl Operation {
+    fn to_value(&self) -> Value {
+        let place = |path: &Pointer| Value::String(path.to_string());
+        // A text of 2^63 code points does not fit into memory.
+        let count = |count: usize| Value::Int(i64::try_from(count).unwrap_or(i64::MAX));
+        let (op, members) = match self {
+            Self::Add { path, value } => {
+                ("add", vec![("path", place(path)), ("value", value.clone())])
+            }
+            Self::Remove { path } => ("remove", vec![("path", place(path))]),
+            Self::Replace { path, value } => {
+                ("replace", vec![("path", place(path)), ("value", value.clone())])
+            }
+            Self::Move { from, path } => {
+                ("move", vec![("from", place(from)), ("path", place(path))])
+            }
+            Self::Copy { from, path } => {
+                ("copy", vec![("from", place(from)), ("path", place(path))])
+            }
+            Self::Test { path, value } => {
+                ("test", vec![("path", place(path)), ("value", value.clone())])
+            }
+            Self::Increment { path, by } => {
+                ("increment", vec![("path", place(path)), ("by", Value::Int(*by))])
+            }
+            Self::Splice { path, at, remove, insert } => {
+                let insert = match insert {
+                    SpliceInsert::Text(text) => Value::String(text.clone()),
+                    SpliceInsert::List(list) => Value::List(list.clone()),
+                };
+                let (at, remove) = (("at", count(*at)), ("remove", count(*remove)));
+                ("splice", vec![("path", place(path)), at, remove, ("insert", insert)])
+            }
+        };
+        let op = [("op", Value::String(op.to_owned()))];
+        let members = op.into_iter().chain(members);
+        Value::Map(members.map(|(name, value)| (name.to_owned(), value)).collect())
+    }
 }
 
 fn operation(json: Value, form: Form, limits: &Limits) -> Result<Operation, Box<Fault>> {
@@ -267,7 +312,10 @@ mod tests {
                 insert: SpliceInsert::List(vec![Value::Counter(1)]),
             },
         ];
-        assert_eq!(parse(text, Form::Typed), Ok(Patch(expected)));
+        let patch = Patch(expected);
+        assert_eq!(parse(text, Form::Typed).as_ref(), Ok(&patch));
+        let printed = String::from_utf8(patch.to_json(Form::Typed)).unwrap();
+        assert_eq!(parse(&printed, Form::Typed), Ok(patch));
     }
 
     #[test]

@@ -1,6 +1,11 @@
 //! All integration tests in one binary, so that RocksDB links once.
 
-#![expect(clippy::unwrap_used, reason = "a failing test says where")]
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a failing test says so"
+)]
 
 use std::sync::Arc;
 use tombolo::{
@@ -14,6 +19,7 @@ mod http;
 mod json_parsing;
 mod json_patch;
 mod merge_patch;
+mod properties;
 mod wire;
 
 /// A node that holds nothing yet and keeps nothing.
