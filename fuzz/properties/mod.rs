@@ -1,6 +1,7 @@
 //! Properties: each is one function over bytes that panics where it does not hold.
 //!
-//! libFuzzer drives them (`../targets`), seeds and the saved corpus do (`tests/tombolo/properties.rs`).
+//! libFuzzer drives them (`../targets`; `cargo +nightly fuzz run json_in -- -rss_limit_mb=512
+//! -timeout=5`), seeds and the saved corpus do (`tests/tombolo/properties.rs`).
 //! To add one: `<name>.rs` here with `pub fn property(data: &[u8])`, its name twice below, and a
 //! target with its `[[bin]]` in Cargo.toml. Known inputs go into `../corpus/<name>`.
 

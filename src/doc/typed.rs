@@ -10,7 +10,7 @@
 //! | `{"$float":"NaN"}` | also `Infinity` and `-Infinity` |
 //! | `{"$object":{"$x":…}}` | the object `{"$x":…}`, whose only key begins with `$` |
 //!
-//! Nothing else may look so, thus every value has exactly one typed text.
+//! Nothing else may look so.
 
 use super::refusal::Fault;
 use super::{RefusalKind, Value, timestamp};
