@@ -3,22 +3,23 @@
 //! libFuzzer drives them (`../targets`; `cargo +nightly fuzz run json_in -- -rss_limit_mb=512
 //! -timeout=5`), seeds and the saved corpus do (`tests/tombolo/properties.rs`).
 //! To add one: `<name>.rs` here with `pub fn property(data: &[u8])`, its name twice below, and a
-//! target with its `[[bin]]` in Cargo.toml. Known inputs go into `../corpus/<name>`.
+//! target with its `[[bin]]` in Cargo.toml. Inputs worth keeping go into `../corpus/<name>`, named for
+//! what they show.
 
 pub mod generate;
 pub mod json_in;
 pub mod patch;
 
-/// One test for each property.
+/// One test for each property, with so many seeds: a second or two in all.
 #[cfg(test)]
 macro_rules! drive {
-    ($($name:ident),* $(,)?) => {
+    ($($name:ident: $seeds:literal),* $(,)?) => {
         $(#[test]
         fn $name() {
-            crate::properties::drive(stringify!($name), $name::property);
+            crate::properties::drive(stringify!($name), $seeds, $name::property);
         })*
     };
 }
 
 #[cfg(test)]
-drive!(json_in, patch);
+drive!(json_in: 10_000, patch: 10_000);

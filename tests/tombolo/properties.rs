@@ -1,6 +1,6 @@
 //! Drives every property of `fuzz/properties` with seeds and with the saved corpus.
 //!
-//! `TOMBOLO_SEEDS=n` tries n seeds (10,000 by default), `TOMBOLO_SEED=n` that one alone.
+//! `TOMBOLO_SEEDS=n` tries n seeds of each, `TOMBOLO_SEED=n` that one alone.
 
 use std::{env, fs, ops::Range, path::Path, thread};
 
@@ -8,7 +8,6 @@ use std::{env, fs, ops::Range, path::Path, thread};
 #[expect(unreachable_pub, reason = "it is a crate of its own when libFuzzer drives it")]
 mod all;
 
-const SEEDS: u64 = 10_000;
 /// Lengths of the byte strings that seeds make; each seed takes one.
 const LENGTHS: [usize; 8] = [0, 1, 2, 8, 32, 128, 512, 4_096];
 
@@ -27,14 +26,15 @@ impl Drop for Running<'_> {
     }
 }
 
-pub(crate) fn drive(property: &str, holds: fn(&[u8])) {
+pub(crate) fn drive(property: &str, seeds: u64, holds: fn(&[u8])) {
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(property);
-    for entry in fs::read_dir(corpus).unwrap() {
+    // A property without inputs worth keeping has no folder.
+    for entry in fs::read_dir(corpus).into_iter().flatten() {
         let path = entry.unwrap().path();
         let _running = Running { property, input: path.display().to_string() };
         holds(&fs::read(&path).unwrap());
     }
-    for seed in seeds() {
+    for seed in chosen(seeds) {
         let _running = Running { property, input: format!("TOMBOLO_SEED={seed}") };
         holds(&bytes(seed));
     }
@@ -47,10 +47,10 @@ fn bytes(seed: u64) -> Vec<u8> {
 }
 
 #[expect(clippy::disallowed_methods, reason = "how much to test is said by who runs the test")]
-fn seeds() -> Range<u64> {
+fn chosen(seeds: u64) -> Range<u64> {
     let number = |name| env::var(name).ok().map(|text| text.parse::<u64>().unwrap());
     match number("TOMBOLO_SEED") {
         Some(seed) => seed..seed + 1,
-        None => 0..number("TOMBOLO_SEEDS").unwrap_or(SEEDS),
+        None => 0..number("TOMBOLO_SEEDS").unwrap_or(seeds),
     }
 }
