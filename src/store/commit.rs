@@ -42,7 +42,7 @@ pub struct Commit {
 /// What becomes of a document's chunks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Log {
-    /// These changes come behind those stored.
+    /// These changes come behind those stored: none only if the version is what it was.
     Append(Vec<Bytes>),
     /// This snapshot, which loads to the commit's version, takes the place of everything stored.
     Fold {

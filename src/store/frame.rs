@@ -82,7 +82,7 @@ mod tests {
 
     #[test]
     fn a_frame_has_golden_bytes() {
-        let golden = [1, 2, 3, 0, 0, 0, 0, 0, 0, 0, b'a', b'b', b'c'];
+        let golden = [1, 2, 3, 0, 0, 0, 0x32, 0xb, 0x19, 0xa7, b'a', b'b', b'c'];
         assert_eq!(frame(Kind::Head, b"key", b"abc")[..], golden);
         assert_eq!(open(Kind::Head, b"key", &golden), Ok(b"abc".as_slice()));
     }

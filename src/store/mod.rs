@@ -31,6 +31,8 @@ mod read;
 #[cfg(feature = "rocksdb")]
 mod rocks;
 mod row;
+#[cfg(test)]
+mod tests;
 mod track;
 
 pub use catalog::{COLLECTIONS_MAX, CollectionCount};

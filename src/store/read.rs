@@ -50,7 +50,7 @@ pub struct List<'a> {
     pub prefix: &'a str,
     /// Only keys after this one.
     pub after: Option<&'a Key>,
-    /// Most rows, at least 1.
+    /// Most rows. A page always holds one, so that the next goes on behind it.
     pub limit: usize,
     /// The page ends once its JSON holds as many bytes.
     pub bytes_max: usize,
@@ -184,8 +184,8 @@ impl Store {
         let mut outcome = Ok(());
         let range = key::view_range(id, list.prefix, list.after);
         self.engine.scan(Family::View, &range, &mut |key, value| {
-            if list.limit.max(1) <= page.rows.len() + page.damaged.len() || list.bytes_max <= bytes
-            {
+            let seen = page.rows.len() + page.damaged.len();
+            if 0 < seen && (list.limit <= seen || list.bytes_max <= bytes) {
                 page.next = last.take();
                 return ControlFlow::Break(());
             }

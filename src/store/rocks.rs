@@ -80,7 +80,8 @@ impl RocksEngine {
             ColumnFamilyDescriptor::new(family.name(), family_options(family, &cache))
         });
         let options = database_options(&cache, options.blocks_bytes / 4);
-        let rows = Database::open_cf_descriptors(&options, path, families).map_err(error)?;
+        let rows = Database::open_cf_descriptors(&options, &path, families)
+            .map_err(|fault| open_error(&path, fault))?;
         let mut cached = ReadOptions::default();
         cached.set_read_tier(ReadTier::BlockCache);
         Ok(Self { rows, cached, _lock: lock })
@@ -290,6 +291,25 @@ fn private() -> fs::DirBuilder {
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
     builder
+}
+
+/// RocksDB names a damaged table, but a damaged log only in its own log file, anew at each opening.
+fn open_error(path: &Path, fault: rocksdb::Error) -> OpenError {
+    let error = error(fault);
+    if let EngineError::Corrupt(what) = &error
+        && let Ok(report) = fs::read_to_string(path.join("LOG"))
+        && let Some(file) = report.lines().find_map(dropping_from)
+    {
+        return OpenError::Damaged(format!("{file}: {what}"));
+    }
+    error.into()
+}
+
+/// The file of a line `DATE THREAD [WARN] [SOURCE.cc:LINE] FILE: dropping 123 bytes; Corruption: …`.
+fn dropping_from(line: &str) -> Option<&str> {
+    let (before, _) = line.split_once(": dropping ")?;
+    let (_, behind_source) = before.split_once(".cc:")?;
+    behind_source.split_once("] ").map(|(_, file)| file)
 }
 
 fn error(fault: rocksdb::Error) -> EngineError {
