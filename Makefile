@@ -1,0 +1,48 @@
+# Tombolo's commands. Needed first: git, make, a C++ compiler, Rust 1.95 or later; everything else
+# is set up by `.ci/setup`, which also says what it cannot set up.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help run build test format lint unit fuzz bench soak
+
+# libclang and RocksDB's archive, found or made; the environment for cargo.
+SETUP = eval "$$(.ci/setup)"
+# Arguments for `make run`, such as ARGS="--listen 127.0.0.1:0".
+ARGS ?=
+# Seconds for each target of `make fuzz`; seeds for each property of `make soak`.
+SECONDS_EACH ?= 300
+SEEDS ?= 20000
+STEP = printf '\n==> %s\n'
+
+help: ## What there is
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST)
+
+run: ## Build the release binary and start a node on 127.0.0.1:7420, data in ./tombolo-data
+	@$(SETUP); cargo build --release --locked; exec cargo run --quiet --release --locked -- serve $(ARGS)
+
+build: ## Build the release binary
+	@$(SETUP); cargo build --release --locked
+
+test: format lint unit ## Everything that CI runs
+
+format:
+	@$(STEP) 'format'; cargo fmt --check
+
+lint:
+	@$(STEP) 'lints'; $(SETUP); cargo clippy --quiet --locked --all-targets -- -D warnings
+	@if cargo deny --version >/dev/null 2>&1; then \
+		$(STEP) 'licences, bans, sources'; cargo deny --locked check bans licenses sources; \
+	else echo 'SKIPPED: licences, bans and sources (cargo install --locked cargo-deny)'; fi
+
+unit:
+	@$(STEP) 'tests: units, properties, architecture, integration'; $(SETUP); cargo test --locked
+
+fuzz: ## Run each fuzz target for SECONDS_EACH seconds (nightly Rust, cargo-fuzz)
+	@for target in $$(cd fuzz && cargo +nightly fuzz list); do \
+		$(STEP) "fuzz $$target"; \
+		cargo +nightly fuzz run $$target -- -max_total_time=$(SECONDS_EACH) -rss_limit_mb=512 -timeout=5; \
+	done
+
+soak: ## The properties over SEEDS seeds each
+	@$(SETUP); TOMBOLO_SEEDS=$(SEEDS) cargo test --release --locked --test tombolo properties -- --nocapture
