@@ -37,6 +37,19 @@ pub struct Tally {
     pub standing: usize,
 }
 
+impl Tally {
+    /// Adds what another run came to.
+    pub fn add(&mut self, other: &Self) {
+        self.puts += other.puts;
+        self.late_puts += other.late_puts;
+        self.patches += other.patches;
+        self.merges += other.merges;
+        self.written += other.written;
+        self.hidden += other.hidden;
+        self.standing += other.standing;
+    }
+}
+
 /// The property: with the rule on, nothing is hidden.
 pub fn property(data: &[u8]) {
     let tally = run(data, Rule::On);

@@ -15,6 +15,7 @@ use tombolo::{
 
 mod accept;
 mod cli;
+mod convergence;
 mod http;
 mod json_parsing;
 mod json_patch;

@@ -6,7 +6,7 @@ use std::{env, fs, ops::Range, path::Path, thread};
 
 #[path = "../../fuzz/properties/mod.rs"]
 #[expect(unreachable_pub, reason = "it is a crate of its own when libFuzzer drives it")]
-mod all;
+pub(crate) mod all;
 
 /// Lengths of the byte strings that seeds make; each seed takes one.
 const LENGTHS: [usize; 8] = [0, 1, 2, 8, 32, 128, 512, 4_096];

@@ -1,0 +1,169 @@
+//! Edits of one document at any of its versions: versions stay what they were, retries change
+//! nothing, and the changes can be delivered in every order that respects their dependencies.
+
+use arbitrary::{Result, Unstructured};
+use automerge::{Automerge, Change, ChangeHash};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use tombolo::{
+    doc::{Actor, Document, Edit, Form, Limits, Rendering, Stamp, Value},
+    ident::Version,
+};
+
+const EDITS_MAX: usize = 10;
+/// Changes whose every delivery order is tried.
+const ORDERED_MAX: usize = 6;
+const KEYS: [&str; 3] = ["a", "b", "id"];
+const WORDS: [&str; 4] = ["", "x", "xy", "yx"];
+
+/// The property.
+pub fn property(data: &[u8]) {
+    let mut line = Line {
+        document: Document::new(Actor([7; 16])),
+        seen: vec![(Version::empty(), None)],
+    };
+    // Running out of bytes ends the run.
+    let _ = line.play(&mut Unstructured::new(data));
+    line.check_past();
+    let automerge = Automerge::load(&line.document.save()).expect("what was saved loads");
+    let changes = automerge.get_changes(&[]);
+    check_actors(&changes);
+    if changes.len() <= ORDERED_MAX {
+        let all = line.document.render(Form::Typed, None).unwrap();
+        deliver(&changes, &mut Vec::new(), &mut |order| check_delivery(order, &all));
+    }
+}
+
+struct Line {
+    document: Document,
+    /// Every version that was the present once, and what it showed then.
+    seen: Vec<(Version, Option<Rendering>)>,
+}
+
+impl Line {
+    fn play(&mut self, u: &mut Unstructured<'_>) -> Result<()> {
+        for _ in 0..EDITS_MAX {
+            let (base, shown) = u.choose(&self.seen)?.clone();
+            let late = u.arbitrary::<bool>()?.then_some(base);
+            let edit = match u.int_in_range(0..=9u8)? {
+                0 if !self.document.is_absent() => Edit::Delete,
+                1 | 2 => Edit::MergePatch(Value::Map(map(u, 2)?)),
+                3 if shown.is_some() => Edit::Put(Value::Map(BTreeMap::new())),
+                _ => Edit::Put(Value::Map(map(u, 3)?)),
+            };
+            self.edit(&edit, late.as_ref());
+            if u.is_empty() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn edit(&mut self, edit: &Edit, late: Option<&Version>) {
+        let (stamp, limits) = (Stamp::default(), Limits::default());
+        let before = self.document.value();
+        let delta = self.document.edit(edit, late, &stamp, &limits).unwrap();
+        assert_eq!(delta.after, self.document.version());
+        assert_eq!(delta.deleted, self.document.is_deleted());
+        assert_eq!(delta.created, before.is_none() && self.document.value().is_some());
+        if let (Edit::Put(new), None) = (edit, late) {
+            let after = self.document.value().expect("a put brings to life");
+            assert!(after.same_content(new), "{new:?} over {before:?} shows as {after:?}");
+        }
+        if let Edit::Put(_) | Edit::MergePatch(_) = edit {
+            assert!(!self.document.is_absent(), "{edit:?} at {late:?} brings to life");
+            let shown = self.document.render(Form::Plain, None).unwrap();
+            let again = self.document.edit(edit, late, &stamp, &limits).unwrap();
+            let then = self.document.render(Form::Plain, None).unwrap();
+            assert!(again.changes.is_empty(), "{edit:?} at {late:?} again: {shown:?}, {then:?}");
+        }
+        let rendering = self.document.render(Form::Typed, None).unwrap();
+        self.seen.push((rendering.version.clone(), Some(rendering)));
+    }
+
+    /// What a version showed when it was the present is what it shows now.
+    fn check_past(&self) {
+        for (version, rendering) in &self.seen {
+            let now = self.document.render(Form::Typed, Some(version)).unwrap();
+            if let Some(then) = rendering {
+                assert_eq!(now, *then, "{version}");
+            }
+        }
+        let (bytes, standing) = (self.document.save(), self.document.standing());
+        if let Some((version, then)) = self.seen.last().filter(|(version, _)| !version.is_empty()) {
+            let loaded = Document::load([&bytes[..]], &standing, version, Actor([8; 16])).unwrap();
+            assert_eq!(loaded.render(Form::Typed, None).ok(), *then);
+        }
+    }
+}
+
+fn map(u: &mut Unstructured<'_>, depth: usize) -> Result<BTreeMap<String, Value>> {
+    let mut map = BTreeMap::new();
+    for key in KEYS {
+        if u.ratio(2, 3)? {
+            map.insert(key.to_owned(), value(u, depth - 1)?);
+        }
+    }
+    Ok(map)
+}
+
+/// Few values, so that edits are often equal, and no counters: a put over one is an increment.
+fn value(u: &mut Unstructured<'_>, depth: usize) -> Result<Value> {
+    let kinds = if depth == 0 { 3 } else { 7 };
+    Ok(match u.int_in_range(0..=kinds)? {
+        0 => Value::Null,
+        1 => Value::Int(u.int_in_range(0..=2)?),
+        2 => Value::String((*u.choose(&WORDS)?).to_owned()),
+        3 => Value::Text((*u.choose(&WORDS)?).to_owned()),
+        4 | 5 => {
+            let length = u.int_in_range(0..=3)?;
+            Value::List((0..length).map(|_| value(u, depth - 1)).collect::<Result<_>>()?)
+        }
+        _ => Value::Map(map(u, depth)?),
+    })
+}
+
+/// Every change descends from its actor's previous one.
+fn check_actors(changes: &[Change]) {
+    let mut past: HashMap<ChangeHash, HashSet<ChangeHash>> = HashMap::new();
+    let mut last: HashMap<Vec<u8>, (u64, ChangeHash)> = HashMap::new();
+    for change in changes {
+        let mut seen: HashSet<ChangeHash> = HashSet::new();
+        for dep in change.deps() {
+            seen.insert(*dep);
+            seen.extend(&past[dep]);
+        }
+        let actor = change.actor_id().to_bytes().to_vec();
+        let previous = last.insert(actor, (change.seq(), change.hash()));
+        assert_eq!(change.seq(), previous.map_or(0, |(seq, _)| seq) + 1);
+        if let Some((_, hash)) = previous {
+            assert!(seen.contains(&hash), "{} does not descend from {hash}", change.hash());
+        }
+        past.insert(change.hash(), seen);
+    }
+}
+
+/// Calls `with` for each order of the changes in which none comes before what it depends on.
+fn deliver(changes: &[Change], order: &mut Vec<usize>, with: &mut dyn FnMut(&[&Change])) {
+    if order.len() == changes.len() {
+        let order: Vec<&Change> = order.iter().map(|index| &changes[*index]).collect();
+        return with(&order);
+    }
+    for next in 0..changes.len() {
+        let here = |hash: &ChangeHash| order.iter().any(|index| changes[*index].hash() == *hash);
+        if !order.contains(&next) && changes[next].deps().iter().all(here) {
+            order.push(next);
+            deliver(changes, order, with);
+            order.pop();
+        }
+    }
+}
+
+/// One by one into an empty document, each change has to land, and the end is the same.
+fn check_delivery(order: &[&Change], expected: &Rendering) {
+    let mut peer = Document::new(Actor([9; 16]));
+    for change in order {
+        let delta = peer.merge([change.raw_bytes()]).expect("a change applies by itself");
+        assert_eq!(delta.changes.len(), 1);
+    }
+    assert_eq!(peer.render(Form::Typed, None).unwrap(), *expected);
+}
