@@ -45,6 +45,7 @@ struct Document {
     version: Version,
     view: NewView,
     conflicts: u32,
+    standing: Bytes,
     chunks: Vec<Bytes>,
     seq: u64,
     own_seq: u64,
@@ -70,6 +71,7 @@ impl Model {
                 version: Version::empty(),
                 view: NewView::Deleted,
                 conflicts: 0,
+                standing: Bytes::new(),
                 chunks: Vec::new(),
                 seq: 0,
                 own_seq: 0,
@@ -84,6 +86,7 @@ impl Model {
             document.version = commit.version.clone();
             document.view = commit.view.clone();
             document.conflicts = commit.conflicts;
+            document.standing = commit.standing.clone();
             if !order.contains(name) {
                 order.push(name.clone());
             }
@@ -279,6 +282,7 @@ impl Bench {
             assert_eq!(stored.head.version, document.version);
             assert_eq!(stored.head.seq, document.seq);
             assert_eq!(stored.head.own_seq, document.own_seq);
+            assert_eq!(stored.head.standing, document.standing);
             assert_eq!(stored.head.deleted, document.view == NewView::Deleted);
             assert_eq!(stored.head.view_stale, document.view == NewView::Stale);
             let view = self.store.view(name).unwrap();

@@ -259,7 +259,7 @@ struct Planned {
     track: Arc<Track>,
     before: Option<Before>,
     head: Head,
-    /// Whether the version is another than before.
+    /// Whether there is more than before, and so a new seq.
     moved: bool,
     /// Whether a change of this node's own is among those that moved it.
     own: bool,
@@ -310,7 +310,8 @@ impl Planned {
 
     fn absorb(&mut self, commit: Commit) {
         let Commit { track: _, log, origin, version, conflicts, view, standing } = commit;
-        if version != self.head.version {
+        let brings_changes = matches!(&log, Log::Append(changes) if !changes.is_empty());
+        if version != self.head.version || brings_changes {
             self.moved = true;
             self.own |= origin == Origin::Own;
             self.origin = origin;
@@ -347,12 +348,11 @@ impl Planned {
         }
     }
 
-    /// Puts the new chunks behind all that were ever stored under the same seq.
+    /// Numbers the new chunks. Under a seq of its own, or, where a fold keeps the seq, in the place
+    /// of all there were: either way from 0.
     fn place_chunks(&mut self) {
         let seq = self.head.seq;
-        let last = self.track.lock().last.as_ref().and_then(|last| last.rows.last().copied());
-        let first = last.filter(|last| last.seq == seq).map_or(0, |last| last.n.saturating_add(1));
-        for (n, chunk) in (first..).zip(&self.chunks) {
+        for (n, chunk) in (0..).zip(&self.chunks) {
             if let Chunk::Snapshot { .. } = chunk {
                 self.head.snapshot_seq = seq;
             }

@@ -267,14 +267,14 @@ mod tests {
     #[test]
     fn a_view_range_holds_its_prefix_after_the_given_key() {
         let key = |text: &str| text.parse::<Key>().unwrap();
-        let all = ["a", "ab", "abc", "b"].map(|text| encode_view(1, &key(text)));
+        let all = ["a", "aa", "ab", "abc", "b"].map(|text| encode_view(1, &key(text)));
         let within = |range: &Range| -> Vec<usize> {
             (0..all.len()).filter(|&n| range.contains(&all[n])).collect()
         };
-        assert_eq!(within(&view_range(1, "", None)), [0, 1, 2, 3]);
-        assert_eq!(within(&view_range(1, "ab", None)), [1, 2]);
-        assert_eq!(within(&view_range(1, "ab", Some(&key("ab")))), [2]);
-        assert_eq!(within(&view_range(1, "ab", Some(&key("a")))), [1, 2]);
+        assert_eq!(within(&view_range(1, "", None)), [0, 1, 2, 3, 4]);
+        assert_eq!(within(&view_range(1, "ab", None)), [2, 3]);
+        assert_eq!(within(&view_range(1, "ab", Some(&key("ab")))), [3]);
+        assert_eq!(within(&view_range(1, "ab", Some(&key("a")))), [2, 3]);
         assert_eq!(within(&view_range(1, "a", Some(&key("b")))), [0; 0]);
         assert_eq!(within(&view_range(2, "", None)), [0; 0]);
         assert_eq!(within(&view_range(u32::MAX, "", None)), [0; 0]);

@@ -314,3 +314,46 @@ fn apply<'a>(rows: &mut Rows, ops: impl Iterator<Item = &'a Op>) {
 fn io(what: &str) -> EngineError {
     EngineError::Io(format!("injected fault: the {what} failed"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn put(engine: &MemoryEngine, key: u8) -> Result<(), EngineError> {
+        let mut batch = Batch::default();
+        batch.put(Family::Kept, [key], Bytes::new());
+        engine.commit(batch, Durability::Sync)
+    }
+
+    fn keys(engine: &MemoryEngine) -> Vec<u8> {
+        (0..10).filter(|key| engine.get(Family::Kept, &[*key]) == Ok(Some(Bytes::new()))).collect()
+    }
+
+    #[test]
+    fn after_a_failed_sync_nothing_is_committed_until_the_engine_is_opened_again() {
+        let engine = MemoryEngine::new();
+        engine.inject(Fault::SyncFails { after: 1 });
+        assert_eq!(put(&engine, 1), Ok(()));
+        assert_eq!(put(&engine, 2), Err(io("sync")));
+        engine.heal();
+        assert_eq!(put(&engine, 3), Err(io("sync")));
+        assert_eq!(engine.sync(), Err(io("sync")));
+        assert_eq!(keys(&engine), [1], "what is not durable is not seen");
+        assert_eq!(keys(&engine.crash(Crash::Keep { batches: 0 })), [1]);
+        assert_eq!(keys(&engine.crash(Crash::Keep { batches: 1 })), [1, 2]);
+        assert_eq!(put(&engine.restart(), 3), Ok(()));
+    }
+
+    #[test]
+    fn a_full_disk_is_full_until_it_is_healed() {
+        let engine = MemoryEngine::new();
+        engine.inject(Fault::Full { after: 1 });
+        assert_eq!(put(&engine, 1), Ok(()));
+        for _ in 0..2 {
+            assert!(matches!(put(&engine, 2), Err(EngineError::Full(_))));
+        }
+        engine.heal();
+        assert_eq!(put(&engine, 3), Ok(()));
+        assert_eq!(keys(&engine.restart()), [1, 3]);
+    }
+}

@@ -14,15 +14,19 @@ fn feed(bench: &Bench) -> Vec<String> {
 fn a_first_commit_makes_all_rows_of_a_document() {
     let (engine, mut bench) = Bench::new();
     assert_eq!(bench.put("notes/a", "{}"), 1);
+    let mut commit = bench.edit("notes/b", "{}");
+    commit.standing = bytes("standing");
+    bench.write(vec![commit]);
+    assert_eq!(bench.store.head(name("notes/b").id()).unwrap().unwrap().1.standing, "standing");
     let (found, head) = bench.store.head(name("notes/a").id()).unwrap().unwrap();
     assert_eq!(found, name("notes/a"));
     assert_eq!((head.seq, head.own_seq, head.version), (1, 1, version(1001)));
     assert_eq!((head.log_count, head.log_bytes), (1, 12));
     assert_eq!(bench.json("notes/a"), Some("{}".into()));
     assert_eq!(bench.chunks("notes/a"), ["change to {}"]);
-    assert_eq!(feed(&bench), ["1 a"]);
-    assert_eq!(bench.counts(), ["notes: 1/0"]);
-    assert_eq!(bench.store.last_seq(), 1);
+    assert_eq!(feed(&bench), ["1 a", "2 b"]);
+    assert_eq!(bench.counts(), ["notes: 2/0"]);
+    assert_eq!(bench.store.last_seq(), 2);
     assert_sound(&*engine);
 }
 
@@ -99,9 +103,17 @@ fn a_fold_leaves_one_chunk_and_later_appends_follow_it() {
     bench.put("notes/a", "43");
     assert_eq!(bench.chunks("notes/a"), ["snapshot", "change to 42", "change to 43"]);
     let size = LogSize { bytes: 24, changes: 2, snapshot_bytes: 8, snapshot_changes: 42 };
-    assert_eq!(bench.track("notes/a").log_size(), size);
+    let known = |track: &Track| track.lock().last.as_ref().map(|last| last.rows.clone());
+    let before = bench.track("notes/a");
     bench.tracks.clear();
-    assert_eq!(bench.track("notes/a").log_size(), size, "a loaded track knows the same");
+    for track in [before, bench.track("notes/a")] {
+        assert_eq!(track.log_size(), size, "a track that was loaded again knows the same");
+        let places = known(&track).unwrap();
+        assert_eq!(
+            places.iter().map(|at| (at.seq, at.n)).collect::<Vec<_>>(),
+            [(81, 0), (81, 1), (82, 0)]
+        );
+    }
     bench.put("notes/a", "44");
     assert_eq!(bench.chunks("notes/a").len(), 4);
     assert_sound(&*engine);
@@ -123,9 +135,14 @@ fn a_commit_that_moves_no_version_moves_nothing_in_the_feed() {
         assert_sound(&*engine);
     }
     assert_eq!(bench.store.last_seq(), 2);
-    assert_eq!(bench.put("notes/a", "2"), 3);
-    assert_eq!(bench.chunks("notes/a"), ["again", "change to 2"]);
-    assert_sound(&*engine);
+    for json in ["2", "3"] {
+        let mut same = bench.edit("notes/a", json);
+        same.version = version(7);
+        bench.write(vec![same]);
+        assert_sound(&*engine);
+    }
+    assert_eq!(bench.chunks("notes/a"), ["again", "change to 2", "change to 3"]);
+    assert_eq!(feed(&bench), ["2 b", "4 a"], "no change goes unseen, whatever its version");
 }
 
 #[test]
@@ -185,6 +202,23 @@ fn the_collection_too_many_is_refused_alone() {
     assert_eq!(receipts[0], Err(Refused::Behind));
     assert_eq!(receipts[1], Ok(Receipt { seq: 10_001 }));
     assert_eq!(receipts[2], Err(Refused::TooManyCollections));
+    assert_sound(&*engine);
+}
+
+#[test]
+fn what_is_too_large_for_a_row_is_refused_alone() {
+    let (engine, mut bench) = Bench::new();
+    // Never touched, so never more than addresses.
+    let large = Bytes::from(vec![0; 1 << 30]);
+    let mut group: Vec<_> = (0..4).map(|at| bench.edit(&format!("notes/{at}"), "1")).collect();
+    group[0].log = Log::Append(vec![Bytes::new(), large.clone()]);
+    group[1].log = Log::Fold { snapshot: large.clone(), changes: 1 };
+    group[2].view = NewView::Made(large.clone());
+    group[3].standing = large;
+    group.push(bench.edit("notes/4", "1"));
+    let receipts = bench.committer.write(group).unwrap();
+    assert_eq!(receipts[..4], [Err(Refused::TooLarge); 4]);
+    assert_eq!(receipts[4], Ok(Receipt { seq: 1 }));
     assert_sound(&*engine);
 }
 

@@ -1,7 +1,8 @@
 //! Reading: lists, feeds, cached reads, and damage that is never served.
 
 use super::*;
-use crate::store::{Batch, Cached, EngineError, Fault, Page, ReadError};
+use crate::store::{Batch, Cached, EngineError, Fault, Health, Page, ReadError, Visit};
+use std::{path::Path, sync::Mutex};
 
 /// A page's keys, then what damage it met and where the next one begins.
 fn text(page: &Page) -> String {
@@ -146,23 +147,68 @@ fn a_row_in_another_rows_place_is_damage() {
     assert_eq!(bench.json("notes/b"), Some("2".into()));
 }
 
+/// Each case is whole frames under right keys, which taken together are not what was written.
 #[test]
-fn a_missing_or_foreign_chunk_is_damage() {
+fn chunks_other_than_those_of_the_head_are_damage() {
     let (engine, mut bench) = Bench::new();
-    for json in ["1", "2", "3"] {
-        bench.put("notes/a", json);
-    }
-    for (key, value) in rows(&*engine, Family::Chunk) {
+    let mut fold = bench.edit("notes/a", "1");
+    fold.log = Log::Fold { snapshot: bytes("snapshot"), changes: 1 };
+    bench.write(vec![fold]);
+    bench.put("notes/a", "2");
+    bench.put("notes/a", "3");
+    let read = || bench.store.document(&name("notes/a"));
+    let all = rows(&*engine, Family::Chunk);
+    let put = |seq, n, chunk: &Chunk| {
+        let at = key::encode_chunk(name("notes/a").id(), ChunkAt { seq, n });
+        set(&*engine, Family::Chunk, &at, chunk.encode(&at));
+    };
+    let restore = || {
         let mut batch = Batch::default();
-        batch.remove(Family::Chunk, key.clone());
+        rows(&*engine, Family::Chunk)
+            .into_iter()
+            .for_each(|(key, _)| batch.remove(Family::Chunk, key));
+        all.iter().for_each(|(key, value)| batch.put(Family::Chunk, key.clone(), value.clone()));
         engine.commit(batch, Durability::Sync).unwrap();
-        assert!(is_damaged(&bench.store.document(&name("notes/a"))));
-        set(&*engine, Family::Chunk, &key, value);
-        assert!(bench.store.document(&name("notes/a")).unwrap().is_some());
+        assert!(read().unwrap().is_some());
+    };
+    let remove = |at: usize| {
+        let mut batch = Batch::default();
+        batch.remove(Family::Chunk, all[at].0.clone());
+        engine.commit(batch, Durability::Sync).unwrap();
+    };
+    let chunk = |at: usize| Chunk::decode(&all[at].0, &all[at].1).unwrap();
+    for at in 0..all.len() {
+        remove(at);
+        assert!(is_damaged(&read()), "chunk {at} is missing");
+        restore();
     }
-    let at = key::encode_chunk(name("notes/a").id(), ChunkAt { seq: 9, n: 0 });
-    let chunk = Chunk::Change { origin: Origin::Own, bytes: Bytes::new() };
-    set(&*engine, Family::Chunk, &at, chunk.encode(&at));
+    put(2, 7, &Chunk::Change { origin: Origin::Own, bytes: Bytes::new() });
+    assert!(is_damaged(&read()), "an empty change too many");
+    restore();
+    remove(2);
+    put(9, 0, &chunk(2));
+    assert!(is_damaged(&read()), "a change from after the head");
+    restore();
+    remove(0);
+    put(0, 0, &chunk(0));
+    assert!(is_damaged(&read()), "a snapshot of another seq");
+    restore();
+    put(2, 1, &chunk(0));
+    assert!(is_damaged(&read()), "a second snapshot");
+    restore();
+    put(2, 0, &Chunk::Change { origin: Origin::Own, bytes: bytes("change to 22") });
+    assert!(is_damaged(&read()), "a change of another length");
+}
+
+#[test]
+fn a_snapshot_of_another_version_is_damage() {
+    let (engine, mut bench) = Bench::new();
+    let mut fold = bench.edit("notes/a", "1");
+    fold.log = Log::Fold { snapshot: bytes("snapshot"), changes: 1 };
+    bench.write(vec![fold]);
+    let (key, _) = rows(&*engine, Family::Chunk).remove(0);
+    let other = Chunk::Snapshot { version: version(7), bytes: bytes("snapshot") };
+    set(&*engine, Family::Chunk, &key, other.encode(&key));
     assert!(is_damaged(&bench.store.document(&name("notes/a"))));
 }
 
@@ -213,33 +259,94 @@ fn a_failing_read_is_an_error_and_not_an_absence() {
     assert!(bench.store.list(&"notes".parse().unwrap(), WHOLE).is_err());
 }
 
+/// An engine that does something between a reader's read of the head and its scan of the chunks.
+struct Between {
+    rows: Arc<dyn Engine>,
+    act: Mutex<Box<dyn FnMut() + Send>>,
+}
+
+impl std::fmt::Debug for Between {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.rows.fmt(out)
+    }
+}
+
+impl Engine for Between {
+    fn get(&self, family: Family, key: &[u8]) -> Result<Option<Bytes>, EngineError> {
+        self.rows.get(family, key)
+    }
+
+    fn get_cached(&self, family: Family, key: &[u8]) -> Result<Cached<Bytes>, EngineError> {
+        self.rows.get_cached(family, key)
+    }
+
+    fn scan(
+        &self,
+        family: Family,
+        range: &Range,
+        visit: &mut Visit<'_>,
+    ) -> Result<(), EngineError> {
+        if family == Family::Chunk {
+            self.act.lock().unwrap()();
+        }
+        self.rows.scan(family, range, visit)
+    }
+
+    fn last_key(&self, family: Family) -> Result<Option<Vec<u8>>, EngineError> {
+        self.rows.last_key(family)
+    }
+
+    fn commit(&self, batch: Batch, durability: Durability) -> Result<(), EngineError> {
+        self.rows.commit(batch, durability)
+    }
+
+    fn sync(&self) -> Result<(), EngineError> {
+        self.rows.sync()
+    }
+
+    fn checkpoint(&self, directory: &Path) -> Result<(), EngineError> {
+        self.rows.checkpoint(directory)
+    }
+
+    fn health(&self) -> Result<Health, EngineError> {
+        self.rows.health()
+    }
+}
+
+/// Opens a second store over the same rows, whose reads of documents are come between by `act`.
+fn come_between(rows: Arc<dyn Engine>, act: impl FnMut() + Send + 'static) -> Arc<Store> {
+    let between = Between { rows, act: Mutex::new(Box::new(act)) };
+    Store::open(Arc::new(between), fresh(9), Durability::Sync).unwrap().0
+}
+
 /// A reader that loads a document while it is written to finds one state of it, never a mixture.
 #[test]
 fn a_document_is_read_whole_while_it_is_written() {
-    let (_, mut bench) = Bench::new();
-    bench.put("notes/a", "0");
-    let store = Arc::clone(&bench.store);
-    let reader = std::thread::spawn(move || {
-        let mut last = 0;
-        for _ in 0..2_000 {
-            let stored = store.document(&name("notes/a")).unwrap().unwrap();
-            assert!(last <= stored.head.seq);
-            last = stored.head.seq;
-            let last = stored.chunks.last().unwrap();
-            assert!(last.ends_with(format!(" {}", stored.head.seq - 1).as_bytes()), "{last:?}");
-        }
-    });
-    for round in 1_u64.. {
-        let mut commit = bench.edit("notes/a", &round.to_string());
-        if round.is_multiple_of(5) {
-            let snapshot = bytes(&format!("all to {round}"));
-            commit.log = Log::Fold { snapshot, changes: 1 };
-        }
-        bench.write(vec![commit]);
-        if reader.is_finished() {
-            break;
-        }
-        std::thread::yield_now();
+    for folds in [false, true] {
+        let (engine, mut bench) = Bench::new();
+        bench.put("notes/a", "1");
+        let mut writes = 3;
+        let store = come_between(engine, move || {
+            if 0 < writes {
+                writes -= 1;
+                let mut commit = bench.edit("notes/a", "2");
+                if folds {
+                    commit.log = Log::Fold { snapshot: bytes("snapshot"), changes: 1 };
+                }
+                bench.write(vec![commit]);
+            }
+        });
+        let stored = store.document(&name("notes/a")).unwrap().unwrap();
+        assert_eq!((stored.head.seq, stored.chunks.len()), (4, if folds { 1 } else { 4 }));
     }
-    reader.join().unwrap();
+}
+
+#[test]
+fn a_document_that_never_rests_is_an_error_in_the_end() {
+    let (engine, mut bench) = Bench::new();
+    bench.put("notes/a", "1");
+    let store = come_between(engine, move || {
+        bench.put("notes/a", "2");
+    });
+    assert!(is_damaged(&store.document(&name("notes/a"))));
 }
