@@ -66,7 +66,8 @@ impl RocksEngine {
     /// Opens the data in a directory, or begins with none. What it makes only its user can read.
     ///
     /// A log whose end is torn (power was lost) opens without what was never synced. A log that is
-    /// damaged before its end does not open: what follows the damage was acknowledged.
+    /// damaged before its end does not open: what follows the damage was acknowledged. A page missing
+    /// inside the last record counts as damage, since nothing tells the two apart.
     ///
     /// # Errors
     /// `Locked`, `Directory`, `Damaged` (names the file), `Engine`.
@@ -239,7 +240,8 @@ impl Engine for RocksEngine {
             // Nobody should take an empty directory for a backup. RocksDB removes its own part.
             let _ = fs::remove_dir(directory);
             error(fault)
-        })
+        })?;
+        sync_directory(directory).map_err(failed)
     }
 
     fn health(&self) -> Result<Health, EngineError> {
@@ -280,12 +282,27 @@ fn lock(directory: &Path) -> Result<File, OpenError> {
     }
 }
 
+/// Makes a directory, and those above it, durably.
 fn make_directory(path: &Path) -> Result<(), OpenError> {
-    let made = private().recursive(true).create(path);
+    if path.is_dir() {
+        return Ok(());
+    }
+    let parent = match path.parent() {
+        Some(parent) if parent != Path::new("") => parent,
+        Some(_) | None => Path::new("."),
+    };
+    make_directory(parent)?;
+    let made = private().create(path).and_then(|()| sync_directory(parent));
     made.map_err(|source| OpenError::Directory { path: PathBuf::from(path), source })
 }
 
-/// Makes directories that only their user can enter: 0700.
+/// A new name outlives a power cut once the directory that holds it is synced.
+fn sync_directory(path: &Path) -> io::Result<()> {
+    // Other systems do not open directories as files.
+    if cfg!(unix) { File::open(path)?.sync_all() } else { Ok(()) }
+}
+
+/// Makes a directory that only its user can enter: 0700.
 fn private() -> fs::DirBuilder {
     let mut builder = fs::DirBuilder::new();
     #[cfg(unix)]

@@ -1,7 +1,10 @@
 //! RocksDB's files: who may open them, what is in force, what is done about damage.
 
 use super::*;
-use crate::store::{Batch, Cached, OpenError, RocksEngine, RocksOptions};
+use crate::{
+    ident::DocumentId,
+    store::{Batch, Cached, OpenError, RocksEngine, RocksOptions},
+};
 use std::{
     fs,
     os::unix::fs::PermissionsExt,
@@ -180,6 +183,54 @@ fn a_cold_read_does_not_know_until_the_disk_was_read() {
     // The filter tells of nearly all keys that are not there.
     let missing = (0..1_000).filter(|key| cached(2 * key + 1) == Cached::Missing).count();
     assert!(950 < missing, "{missing}");
+}
+
+/// The prefix filter of chunks lets a seek skip files that do not hold the prefix sought: right for
+/// one document, and wrong for a scan of them all.
+#[test]
+fn a_scan_of_all_chunks_skips_no_file() {
+    let directory = tempfile::tempdir().unwrap();
+    let key =
+        |of: u8| key::encode_chunk(DocumentId::from_bytes([of; 16]), ChunkAt { seq: 1, n: 0 });
+    for of in 0..5 {
+        let mut batch = Batch::default();
+        batch.put(Family::Chunk, key(of), Bytes::new());
+        // Opening writes what the log holds into a file of its own.
+        open(directory.path()).unwrap().commit(batch, Durability::Sync).unwrap();
+    }
+    let engine = open(directory.path()).unwrap();
+    let scan = |range: &Range| {
+        let mut seen = Vec::new();
+        let mut visit = |key: &[u8], _: &[u8]| {
+            seen.push(key[0]);
+            ControlFlow::Continue(())
+        };
+        engine.scan(Family::Chunk, range, &mut visit).unwrap();
+        seen
+    };
+    assert_eq!(files(directory.path(), "sst").len(), 5);
+    assert_eq!(scan(&Range::all()), [0, 1, 2, 3, 4]);
+    assert_eq!(scan(&Range::all().after(&key(1))), [2, 3, 4]);
+    assert_eq!(scan(&key::chunk_range(DocumentId::from_bytes([3; 16]))), [3]);
+    assert_eq!(scan(&key::chunk_range(DocumentId::from_bytes([9; 16]))), [0; 0]);
+    assert_eq!(engine.last_key(Family::Chunk), Ok(Some(key(4).to_vec())));
+}
+
+/// A feed of which every row but one was removed, through compactions, is one row.
+#[test]
+fn removed_feed_rows_stay_removed_through_compactions() {
+    let directory = tempfile::tempdir().unwrap();
+    for start in 1..20 {
+        let mut bench = Bench::open(Arc::new(open(directory.path()).unwrap()), start);
+        for round in 0..50 {
+            bench.put("notes/a", &round.to_string());
+        }
+        let feed = bench.store.feed(0, 10).unwrap();
+        assert_eq!((feed.entries.len(), feed.entries[0].seq), (1, 50 * u64::from(start)));
+        assert_eq!(bench.store.health().unwrap().background_errors, 0);
+    }
+    // Files of every start were compacted together.
+    assert!(files(directory.path(), "sst").len() < 40);
 }
 
 /// RocksDB writes down the options that are in force, in its own words.
