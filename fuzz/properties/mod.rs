@@ -8,10 +8,12 @@
 
 pub mod generate;
 pub mod json_in;
+pub mod key_codec;
 pub mod merge_convergence;
 pub mod patch;
 pub mod put_at_version;
 pub mod standing;
+pub mod store_model;
 
 /// One test for each property, with so many seeds: a second or two in all.
 #[cfg(test)]
@@ -27,8 +29,10 @@ macro_rules! drive {
 #[cfg(test)]
 drive!(
     json_in: 10_000,
+    key_codec: 10_000,
     merge_convergence: 1_500,
     patch: 10_000,
     put_at_version: 1_500,
     standing: 1_500,
+    store_model: 300,
 );

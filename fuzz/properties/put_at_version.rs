@@ -17,10 +17,8 @@ const WORDS: [&str; 4] = ["", "x", "xy", "yx"];
 
 /// The property.
 pub fn property(data: &[u8]) {
-    let mut line = Line {
-        document: Document::new(Actor([7; 16])),
-        seen: vec![(Version::empty(), None)],
-    };
+    let mut line =
+        Line { document: Document::new(Actor([7; 16])), seen: vec![(Version::empty(), None)] };
     // Running out of bytes ends the run.
     let _ = line.play(&mut Unstructured::new(data));
     line.check_past();

@@ -3,7 +3,8 @@
 
 use arbitrary::{Result, Unstructured};
 use automerge::{
-    ActorId, Automerge, Change, ChangeHash, ObjId, ObjType, PatchLog, Prop, ROOT, ReadDoc, ScalarValue,
+    ActorId, Automerge, Change, ChangeHash, ObjId, ObjType, PatchLog, Prop, ROOT, ReadDoc,
+    ScalarValue,
     transaction::{CommitOptions, Transactable},
 };
 use tombolo::doc::{Actor, Document, Edit, Form, Limits, Stamp, Value};
@@ -52,7 +53,7 @@ fn check_whole(document: &Document) {
 /// A put over whatever came shows exactly what was put, and settles the rest.
 fn check_write(mut document: Document) {
     let mut new = document.value().unwrap_or(Value::Map([].into()));
-    let mut write = |document: &mut Document, new: &Value| {
+    let write = |document: &mut Document, new: &Value| {
         let edit = Edit::Put(new.clone());
         document.edit(&edit, None, &Stamp::default(), &Limits::default()).unwrap();
         let shown = document.value().expect("a put brings to life");
@@ -120,9 +121,8 @@ impl Strangers {
         let heads = self.base(u, at)?;
         let known: Vec<ObjId> = self.known(at, &heads);
         let document = &mut self.replicas[at];
-        let mut tx = match document.transaction_at(PatchLog::inactive(), &heads) {
-            Ok(tx) => tx,
-            Err(_) => return Ok(()),
+        let Ok(mut tx) = document.transaction_at(PatchLog::inactive(), &heads) else {
+            return Ok(());
         };
         for _ in 0..u.int_in_range(1..=3)? {
             let object = u.choose(&known)?.clone();
