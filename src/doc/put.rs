@@ -97,9 +97,9 @@ impl<'w, 'a, T: Transactable> Put<'w, 'a, T> {
             let b = old.get(key);
             let p = self.present_slot(self.present.map(|_| &root[..]), key);
             match (new.get(key), b) {
-                (Some(n), _) => match self.decide(None, Some(n), p.as_ref()) {
-                    Step::Inside(n) => self.write.write_key(&root, key, b, n)?,
-                    Step::Write(n) => self.write.write_key(&root, key, b, &n)?,
+                (Some(n), b) => match self.decide(None, Some(n), p.as_ref()) {
+                    Step::Write(n) => self.write_over(key, b, &n)?,
+                    Step::Inside(n) => self.write_over(key, b, n)?,
                     Step::Nothing | Step::Remove => {}
                 },
                 (None, Some(b)) => {
@@ -113,6 +113,25 @@ impl<'w, 'a, T: Transactable> Put<'w, 'a, T> {
         }
         self.write.settle_all();
         Ok(())
+    }
+
+    /// A new value at a root key of a deleted base. What Automerge still shows there goes first:
+    /// a put of an equal value would be no operation.
+    fn write_over(&mut self, key: &str, old: Option<&Slot>, new: &Value) -> Result<(), Refusal> {
+        if let Some(old) = old {
+            self.write.delete_key(key, old)?;
+        }
+        self.write.write_key(&[ROOT], key, None, new)
+    }
+
+    /// Whether a value shows at a present place; of a map, all of its members.
+    fn shows(&self, p: &Slot, n: &Value) -> bool {
+        match (self.present.map(|present| present.value(p)), n) {
+            (Some(Value::Map(present)), Value::Map(_)) => {
+                changed_part(None, n, &present) == Value::Map(BTreeMap::new())
+            }
+            (present, n) => same(present.as_ref(), Some(n)),
+        }
     }
 
     fn present_slot(&self, now: Option<&[ObjId]>, key: &str) -> Option<Slot> {
@@ -145,7 +164,11 @@ impl<'w, 'a, T: Transactable> Put<'w, 'a, T> {
         };
         let step = match (unnamed, n) {
             (Unnamed::Stay, Some(n)) if b.is_some_and(|b| !is_settled(b)) => {
-                Step::Write(Cow::Borrowed(n))
+                // Settled since, with this very value: by the same patch or an equal one.
+                let gone = |p: &Slot| b.is_some_and(|b| !b.is_visible_in(p));
+                let unchanged = || b.is_some_and(|b| self.write.scope().value(b).same_content(n));
+                let done = |p: &Slot| gone(p) && (self.shows(p, n) || unchanged());
+                if p.is_some_and(done) { Step::Nothing } else { Step::Write(Cow::Borrowed(n)) }
             }
             _ => self.decide(b, n, p),
         };
@@ -479,16 +502,12 @@ impl ListPut<'_> {
             return Ok(());
         }
         let since = self.inserted_since(run);
-        let fresh: Vec<&Value> = run
-            .new
-            .clone()
-            .filter(|new| !run.pairs.iter().any(|(_, paired)| paired == new))
-            .map(|new| &self.new[new])
-            .collect();
-        let stands_already = !fresh.is_empty()
-            && since.windows(fresh.len()).any(|piece| {
-                piece.iter().zip(&fresh).all(|(theirs, ours)| pairing::matches(theirs, ours))
-            });
+        let paired = |new: usize| run.pairs.iter().find(|(_, paired)| *paired == new);
+        let rewritten = |&(old, new): &(usize, usize)| !self.old[old].same_content(&self.new[new]);
+        let fresh = |new: &usize| paired(*new).is_none();
+        let written = |new: &usize| paired(*new).is_none_or(rewritten);
+        let stands_already = self.is_piece_of(&since, run.new.clone().filter(fresh))
+            || self.is_piece_of(&since, run.new.clone().filter(written));
         let (mut old, mut new) = (run.old.start, run.new.start);
         let end = (run.old.end, run.new.end);
         for (old_to, new_to) in run.pairs.iter().copied().chain([end]) {
@@ -519,6 +538,15 @@ impl ListPut<'_> {
             (old, new) = (old_to + 1, new_to + 1);
         }
         Ok(())
+    }
+
+    /// Whether some new elements stand as one piece of what was inserted since the base.
+    fn is_piece_of(&self, since: &[&Value], new: impl Iterator<Item = usize>) -> bool {
+        let piece: Vec<&Value> = new.map(|new| &self.new[new]).collect();
+        let same = |theirs: &[&Value]| {
+            theirs.iter().zip(&piece).all(|(theirs, ours)| pairing::matches(theirs, ours))
+        };
+        !piece.is_empty() && since.windows(piece.len()).any(same)
     }
 
     /// The elements of a run that were inserted since the base.
