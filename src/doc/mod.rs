@@ -14,6 +14,7 @@ mod place;
 mod pointer;
 mod print;
 mod put;
+mod put_list;
 mod refusal;
 mod retype;
 mod standing;

@@ -16,6 +16,7 @@
 use super::{
     Refusal, Value, pairing,
     place::{Shown, Slot},
+    put_list::{ListPut, PresentList},
     retype::retype,
     text,
     view::{Item, Scope},
@@ -25,13 +26,12 @@ use automerge::{Automerge, ObjId, Prop, ROOT, transaction::Transactable};
 use std::{
     borrow::Cow,
     collections::{BTreeMap, BTreeSet, HashMap},
-    ops::Range,
 };
 
 /// A put into a transaction at the base.
 #[derive(Debug)]
 pub(super) struct Put<'w, 'a, T> {
-    write: &'w mut Writing<'a, T>,
+    pub(super) write: &'w mut Writing<'a, T>,
     /// The document now, where the base is older.
     present: Option<Scope<'w, Automerge>>,
 }
@@ -44,7 +44,7 @@ pub(super) enum Unnamed {
 }
 
 /// What to do at one place.
-enum Step<'v> {
+pub(super) enum Step<'v> {
     Nothing,
     Inside(&'v Value),
     Write(Cow<'v, Value>),
@@ -224,7 +224,12 @@ impl<'w, 'a, T: Transactable> Put<'w, 'a, T> {
     }
 
     /// The rules, all of them.
-    fn decide<'v>(&self, b: Option<&Slot>, n: Option<&'v Value>, p: Option<&Slot>) -> Step<'v> {
+    pub(super) fn decide<'v>(
+        &self,
+        b: Option<&Slot>,
+        n: Option<&'v Value>,
+        p: Option<&Slot>,
+    ) -> Step<'v> {
         let Some(present) = self.present else {
             return match (b, n) {
                 (None, None) => Step::Nothing,
@@ -261,7 +266,13 @@ impl<'w, 'a, T: Transactable> Put<'w, 'a, T> {
     }
 
     /// Edits inside the container that shows at `b`, which is at `at` of its holder.
-    fn inside(&mut self, b: &Slot, at: Prop, n: &Value, p: Option<&Slot>) -> Result<(), Refusal> {
+    pub(super) fn inside(
+        &mut self,
+        b: &Slot,
+        at: Prop,
+        n: &Value,
+        p: Option<&Slot>,
+    ) -> Result<(), Refusal> {
         match (b.shown(), n) {
             (Shown::Map(maps), Value::Map(new)) => {
                 let now = self.present.and(p).map(Slot::maps);
@@ -377,189 +388,6 @@ fn in_place<'n>(
     Some((edits, visible))
 }
 
-/// A list as it is now, beside its older base.
-#[derive(Debug)]
-struct PresentList {
-    slots: Vec<Slot>,
-    values: Vec<Value>,
-    /// Of each element of the base: its index now, if it is still there.
-    lives: Vec<Option<usize>>,
-    /// The present indices that the base knew.
-    known: BTreeSet<usize>,
-}
-
-impl PresentList {
-    fn read(scope: Scope<'_, Automerge>, list: &ObjId, base: &[Slot]) -> Self {
-        let slots: Vec<Slot> = scope.items(list).into_iter().map(|item| item.slot).collect();
-        let values = slots.iter().map(|slot| scope.value(slot)).collect();
-        let place: HashMap<&ObjId, usize> = slots
-            .iter()
-            .enumerate()
-            .flat_map(|(index, slot)| slot.entries().iter().map(move |entry| (&entry.id, index)))
-            .collect();
-        let index_of =
-            |slot: &Slot| slot.entries().iter().find_map(|entry| place.get(&entry.id).copied());
-        let lives: Vec<Option<usize>> = base.iter().map(index_of).collect();
-        let known = lives.iter().flatten().copied().collect();
-        Self { slots, values, lives, known }
-    }
-}
-
-/// A put into the visible elements of one list.
-struct ListPut<'n> {
-    list: &'n ObjId,
-    base: Vec<Slot>,
-    old: Vec<Value>,
-    new: &'n [Value],
-    present: Option<PresentList>,
-}
-
-/// What lies between two elements that base, new and present all keep.
-struct Run {
-    old: Range<usize>,
-    new: Range<usize>,
-    present: Range<usize>,
-    pairs: Vec<(usize, usize)>,
-}
-
-impl ListPut<'_> {
-    fn run<T: Transactable>(&self, put: &mut Put<'_, '_, T>) -> Result<(), Refusal> {
-        let pairs = pairing::pairs(&self.old, self.new);
-        let mut inner = Vec::new();
-        let (mut old_from, mut new_from, mut present_from, mut at) = (0, 0, 0, 0);
-        for (old, new) in pairs {
-            let Some(present) = self.lives(old) else {
-                inner.push((old, new));
-                continue;
-            };
-            let run = Run {
-                old: old_from..old,
-                new: new_from..new,
-                present: present_from..present,
-                pairs: std::mem::take(&mut inner),
-            };
-            self.between(put, &run, &mut at)?;
-            self.kept(put, old, new, at)?;
-            (old_from, new_from, present_from, at) = (old + 1, new + 1, present + 1, at + 1);
-        }
-        let present_end = self.present.as_ref().map_or(self.old.len(), |now| now.slots.len());
-        let run = Run {
-            old: old_from..self.old.len(),
-            new: new_from..self.new.len(),
-            present: present_from..present_end,
-            pairs: inner,
-        };
-        self.between(put, &run, &mut at)
-    }
-
-    /// Where an element of the base is now; where the base is the present, itself.
-    fn lives(&self, old: usize) -> Option<usize> {
-        match &self.present {
-            Some(present) => present.lives[old],
-            None => Some(old),
-        }
-    }
-
-    /// Whether an element of the base is there to be deleted; one that only stands is deleted.
-    fn is_visible(&self, old: usize) -> bool {
-        let Some(present) = &self.present else { return true };
-        let slot = present.lives[old].and_then(|index| present.slots.get(index));
-        slot.is_some_and(|slot| self.base[old].is_visible_in(slot))
-    }
-
-    /// An element that all three sides keep.
-    fn kept<T: Transactable>(
-        &self,
-        put: &mut Put<'_, '_, T>,
-        old: usize,
-        new: usize,
-        at: usize,
-    ) -> Result<(), Refusal> {
-        let b = &self.base[old];
-        let p = self.present.as_ref().and_then(|now| now.slots.get(now.lives[old]?));
-        match put.decide(Some(b), Some(&self.new[new]), p) {
-            Step::Nothing | Step::Remove => Ok(()),
-            Step::Inside(n) => put.inside(b, Prop::Seq(at), n, p),
-            Step::Write(n) => {
-                put.write.settle(b);
-                put.write.replace_element(self.list, at, &retype(Some(b), &n))
-            }
-        }
-    }
-
-    /// What lies between kept elements. `at`: the index in the transaction's list.
-    fn between<T: Transactable>(
-        &self,
-        put: &mut Put<'_, '_, T>,
-        run: &Run,
-        at: &mut usize,
-    ) -> Result<(), Refusal> {
-        let now = self.present.as_ref().filter(|_| run.present.start <= run.present.end);
-        if now.is_some_and(|now| {
-            same_run(&self.new[run.new.clone()], &now.values[run.present.clone()])
-        }) {
-            *at += run.old.len();
-            return Ok(());
-        }
-        let since = self.inserted_since(run);
-        let paired = |new: usize| run.pairs.iter().find(|(_, paired)| *paired == new);
-        let rewritten = |&(old, new): &(usize, usize)| !self.old[old].same_content(&self.new[new]);
-        let fresh = |new: &usize| paired(*new).is_none();
-        let written = |new: &usize| paired(*new).is_none_or(rewritten);
-        let stands_already = self.is_piece_of(&since, run.new.clone().filter(fresh))
-            || self.is_piece_of(&since, run.new.clone().filter(written));
-        let (mut old, mut new) = (run.old.start, run.new.start);
-        let end = (run.old.end, run.new.end);
-        for (old_to, new_to) in run.pairs.iter().copied().chain([end]) {
-            for gone in old..old_to {
-                if self.is_visible(gone) {
-                    put.write.delete_element(self.list, *at, &self.base[gone])?;
-                } else {
-                    *at += 1;
-                }
-            }
-            if !stands_already {
-                for value in &self.new[new..new_to] {
-                    put.write.insert_element(self.list, *at, value)?;
-                    *at += 1;
-                }
-            }
-            if (old_to, new_to) != end {
-                // Deleted there meanwhile: written whole if it was edited here, gone if not.
-                let value = &self.new[new_to];
-                let there = since.iter().any(|theirs| pairing::matches(theirs, value));
-                if !self.old[old_to].same_content(value) && !there {
-                    let b = &self.base[old_to];
-                    put.write.delete_element(self.list, *at, b)?;
-                    put.write.insert_element(self.list, *at, &retype(Some(b), value))?;
-                }
-                *at += 1;
-            }
-            (old, new) = (old_to + 1, new_to + 1);
-        }
-        Ok(())
-    }
-
-    /// Whether some new elements stand as one piece of what was inserted since the base.
-    fn is_piece_of(&self, since: &[&Value], new: impl Iterator<Item = usize>) -> bool {
-        let piece: Vec<&Value> = new.map(|new| &self.new[new]).collect();
-        let same = |theirs: &[&Value]| {
-            theirs.iter().zip(&piece).all(|(theirs, ours)| pairing::matches(theirs, ours))
-        };
-        !piece.is_empty() && since.windows(piece.len()).any(same)
-    }
-
-    /// The elements of a run that were inserted since the base.
-    fn inserted_since(&self, run: &Run) -> Vec<&Value> {
-        let Some(now) = &self.present else { return Vec::new() };
-        if run.present.end < run.present.start {
-            return Vec::new();
-        }
-        let unknown = |index: &usize| !now.known.contains(index);
-        run.present.clone().filter(unknown).map(|index| &now.values[index]).collect()
-    }
-}
-
 /// Whether one value stands at a place, or maps that are one.
 fn is_settled(b: &Slot) -> bool {
     b.entries().len() == 1 || b.map_entries().count() == b.entries().len()
@@ -592,7 +420,7 @@ fn same(a: Option<&Value>, b: Option<&Value>) -> bool {
     }
 }
 
-fn same_run(a: &[Value], b: &[Value]) -> bool {
+pub(super) fn same_run(a: &[Value], b: &[Value]) -> bool {
     a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.same_content(b))
 }
 
