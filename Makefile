@@ -38,6 +38,9 @@ lint:
 unit:
 	@$(STEP) 'tests: units, properties, architecture, integration'; $(SETUP); cargo test --locked
 
+bench: ## Each figure beside its floor, in one run
+	@$(SETUP); cargo bench --locked
+
 fuzz: ## Run each fuzz target for SECONDS_EACH seconds (nightly Rust, cargo-fuzz)
 	@for target in $$(cd fuzz && cargo +nightly fuzz list); do \
 		$(STEP) "fuzz $$target"; \

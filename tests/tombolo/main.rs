@@ -20,6 +20,7 @@ mod http;
 mod json_parsing;
 mod json_patch;
 mod merge_patch;
+mod merges;
 mod properties;
 mod wire;
 

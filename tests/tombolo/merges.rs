@@ -1,0 +1,150 @@
+//! Real concurrent edits: what people merged by hand, merged by a late put.
+//!
+//! Base, then ours and theirs, each put on the base. *Equal*: the result is what people accepted.
+//! *Hidden*: a leaf value that one side set, that neither shows, nor is listed, nor went into a list
+//! that was merged element by element.
+
+use serde_json::Value as Json;
+use std::{collections::BTreeMap, env, fs};
+use tombolo::{
+    doc::{Actor, Conflict, Document, Edit, Form, Limits, Stamp, Value, parse},
+    ident::Version,
+};
+
+const SAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/merges/sample.jsonl");
+
+/// The least share of cases, in per cent, that has to equal what people accepted.
+const EQUAL_MIN: [(&str, usize); 5] = [
+    ("mdn+browser-compat-data", 90),
+    ("apache+pouchdb", 94),
+    ("automerge+automerge-repo", 63),
+    ("SchemaStore+schemastore", 79),
+    ("json-schema-org+JSON-Schema-Test-Suite", 88),
+];
+
+#[derive(Default)]
+struct Score {
+    cases: usize,
+    equal: usize,
+    set: usize,
+    shown: usize,
+    listed: usize,
+    in_lists: usize,
+}
+
+#[test]
+fn real_concurrent_edits_are_merged_and_none_is_hidden() {
+    #[expect(clippy::disallowed_methods, reason = "who runs the test says which cases")]
+    let file = env::var("TOMBOLO_MERGES").unwrap_or_else(|_| SAMPLE.to_owned());
+    let mut scores: BTreeMap<String, Score> = BTreeMap::new();
+    for line in fs::read_to_string(file).unwrap().lines() {
+        let case: Json = serde_json::from_str(line).unwrap();
+        let corpus = case["corpus"].as_str().unwrap().to_owned();
+        score(&case, scores.entry(corpus).or_default());
+    }
+    for (corpus, score) in &scores {
+        let Score { cases, equal, set, shown, listed, in_lists } = score;
+        println!(
+            "{corpus}: {equal} of {cases} equal; of {set} leaf values set, {shown} show, {listed} \
+             are listed, {in_lists} are in merged lists"
+        );
+        assert_eq!(shown + listed + in_lists, *set, "{corpus} hides values");
+        let least =
+            EQUAL_MIN.iter().find(|(name, _)| name == corpus).map_or(0, |(_, least)| *least);
+        // The sample is small and holds the shortest cases; whole corpora have to reach the bar.
+        let least = if *cases < 80 { least / 2 } else { least };
+        assert!(least * cases <= 100 * equal, "{corpus}: {equal} of {cases} are equal");
+    }
+}
+
+fn score(case: &Json, score: &mut Score) {
+    let [base, ours, theirs, merged] =
+        ["base", "ours", "theirs", "merged"].map(|side| wrapped(&case[side]));
+    let mut document = Document::new(Actor([1; 16]));
+    let version = put(&mut document, &base, None);
+    put(&mut document, &ours, Some(&version));
+    put(&mut document, &theirs, Some(&version));
+    let result = document.value().unwrap();
+    let conflicts = document.conflicts();
+    score.cases += 1;
+    score.equal += usize::from(result.same_content(&merged));
+    for side in [&ours, &theirs] {
+        for (path, value) in set(&base, side) {
+            score.set += 1;
+            let place = at(&result, &path);
+            if place.is_some_and(|shown| shows(shown, value)) {
+                score.shown += 1;
+            } else if is_listed(&conflicts, &path, value) {
+                score.listed += 1;
+            } else if matches!((place, value), (Some(Value::List(_)), Value::List(_))) {
+                score.in_lists += 1;
+            } else {
+                println!("hidden: {path:?} {value:?}, shows {place:?}");
+            }
+        }
+    }
+}
+
+/// A root that is no object is wrapped into one.
+fn wrapped(json: &Json) -> Value {
+    let json = if json.is_object() { json.clone() } else { serde_json::json!({ "value": json }) };
+    parse(json.to_string().as_bytes(), Form::Plain, &Limits::default()).unwrap()
+}
+
+fn put(document: &mut Document, value: &Value, base: Option<&Version>) -> Version {
+    let edit = Edit::Put(value.clone());
+    document.edit(&edit, base, &Stamp::default(), &Limits::default()).unwrap().after
+}
+
+/// The leaf values of `side` that are not in `base`. Lists and empty objects are leaves.
+fn set<'v>(base: &Value, side: &'v Value) -> Vec<(Vec<String>, &'v Value)> {
+    let mut leaves = Vec::new();
+    flatten(side, &mut Vec::new(), &mut leaves);
+    leaves.retain(|(path, value)| !at(base, path).is_some_and(|old| old.same_content(value)));
+    leaves
+}
+
+fn flatten<'v>(
+    value: &'v Value,
+    path: &mut Vec<String>,
+    leaves: &mut Vec<(Vec<String>, &'v Value)>,
+) {
+    match value {
+        Value::Map(map) if !map.is_empty() => {
+            for (key, value) in map {
+                path.push(key.clone());
+                flatten(value, path, leaves);
+                path.pop();
+            }
+        }
+        value => leaves.push((path.clone(), value)),
+    }
+}
+
+fn at<'v>(value: &'v Value, path: &[String]) -> Option<&'v Value> {
+    path.iter().try_fold(value, |value, key| match value {
+        Value::Map(map) => map.get(key),
+        _ => None,
+    })
+}
+
+/// An empty object shows in any object: what others put there does not hide it.
+fn shows(shown: &Value, value: &Value) -> bool {
+    let empty = matches!(value, Value::Map(map) if map.is_empty());
+    shown.same_content(value) || (empty && matches!(shown, Value::Map(_)))
+}
+
+fn is_listed(conflicts: &[Conflict], path: &[String], value: &Value) -> bool {
+    conflicts.iter().any(|conflict| {
+        let place: Vec<String> = conflict
+            .path
+            .split('/')
+            .skip(1)
+            .map(|step| step.replace("~1", "/").replace("~0", "~"))
+            .collect();
+        path.strip_prefix(&place[..]).is_some_and(|rest| {
+            let inside = |listed: &Value| at(listed, rest).is_some_and(|found| shows(found, value));
+            conflict.values.iter().any(|listed| inside(&listed.value))
+        })
+    })
+}
