@@ -21,7 +21,9 @@ mod json_parsing;
 mod json_patch;
 mod merge_patch;
 mod merges;
+mod process;
 mod properties;
+mod readme;
 mod wire;
 
 /// A node that holds nothing yet and keeps nothing.

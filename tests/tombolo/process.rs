@@ -1,0 +1,149 @@
+//! A node as a process of its own, and a client small enough to trust.
+
+use std::{
+    fmt::Write as _,
+    io::{self, BufRead, BufReader, Read, Write},
+    net::{SocketAddr, TcpStream},
+    path::Path,
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+use tokio::time::Instant;
+
+/// Longest wait for an answer; a node that is alive gives every one of ours sooner.
+const ANSWER_TIME: Duration = Duration::from_secs(60);
+
+/// A running node, which ends with the value.
+pub(crate) struct Process {
+    child: Child,
+    pub(crate) address: SocketAddr,
+    /// From the start of the program to the line that says that it listens.
+    pub(crate) opened_in: Duration,
+}
+
+impl Process {
+    /// Starts the program on a data folder and waits until it listens.
+    pub(crate) fn start(data: &Path) -> Self {
+        let began = Instant::now();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tombolo"));
+        command.args(["serve", "--listen", "127.0.0.1:0", "--data"]).arg(data);
+        command.env_clear().env("TOMBOLO_LOG", "off").current_dir(data.parent().unwrap());
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stderr.take().unwrap()).read_line(&mut line).unwrap();
+        let opened_in = began.elapsed();
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let ["listening", "on", url, "node", _] = words[..] else {
+            panic!("not what a node says first: {line:?}, {:?}", child.wait());
+        };
+        let address = url.strip_prefix("http://").unwrap().parse().unwrap();
+        Self { child, address, opened_in }
+    }
+
+    /// A connection of its own.
+    pub(crate) fn client(&self) -> Client {
+        Client::connect(self.address).unwrap()
+    }
+
+    /// Sends SIGTERM and waits for a good end.
+    pub(crate) fn stop(mut self) {
+        let id = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
+        let status = self.child.wait().unwrap();
+        assert!(status.success(), "told to stop, it ends well: {status}");
+    }
+
+    /// Sends SIGKILL.
+    pub(crate) fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// HTTP/1.1 over one connection that stays open, one request after the other.
+pub(crate) struct Client {
+    stream: BufReader<TcpStream>,
+    address: SocketAddr,
+}
+
+/// An answer, read to its end.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) version: String,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Client {
+    pub(crate) fn connect(address: SocketAddr) -> io::Result<Self> {
+        let stream = TcpStream::connect(address)?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(ANSWER_TIME))?;
+        Ok(Self { stream: BufReader::new(stream), address })
+    }
+
+    /// Sends a request and reads its answer. An error says that nobody knows what the node did.
+    pub(crate) fn send(
+        &mut self,
+        verb: &str,
+        path: &str,
+        fields: &[(&str, &str)],
+        body: &[u8],
+    ) -> io::Result<Answer> {
+        let mut head = format!("{verb} {path} HTTP/1.1\r\nhost: {}\r\n", self.address);
+        for (name, value) in fields {
+            write!(head, "{name}: {value}\r\n").map_err(io::Error::other)?;
+        }
+        write!(head, "content-length: {}\r\n\r\n", body.len()).map_err(io::Error::other)?;
+        let mut request = head.into_bytes();
+        request.extend_from_slice(body);
+        self.stream.get_mut().write_all(&request)?;
+        self.answer()
+    }
+
+    fn answer(&mut self) -> io::Result<Answer> {
+        let broken = || io::Error::other("not an answer");
+        let line = self.line()?;
+        let status = line.split(' ').nth(1).and_then(|code| code.parse().ok());
+        let status = status.ok_or_else(broken)?;
+        let (mut version, mut length) = (String::new(), 0);
+        loop {
+            let line = self.line()?;
+            match line.split_once(": ") {
+                None => break,
+                Some(("version", value)) => value.clone_into(&mut version),
+                Some(("content-length", value)) => length = value.parse().map_err(|_| broken())?,
+                Some(_) => {}
+            }
+        }
+        let mut body = vec![0; length];
+        self.stream.read_exact(&mut body)?;
+        Ok(Answer { status, version, body })
+    }
+
+    /// A line without its end; the connection's end is an error.
+    fn line(&mut self) -> io::Result<String> {
+        let mut line = String::new();
+        self.stream.read_line(&mut line)?;
+        match line.strip_suffix("\r\n") {
+            Some(line) => Ok(line.to_owned()),
+            None => Err(io::ErrorKind::UnexpectedEof.into()),
+        }
+    }
+}
+
+impl Answer {
+    pub(crate) fn json(&self) -> serde_json::Value {
+        serde_json::from_slice(&self.body)
+            .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&self.body)))
+    }
+}
