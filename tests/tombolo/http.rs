@@ -17,7 +17,11 @@ use std::{
     time::Duration,
 };
 use tokio::time::{Instant, sleep};
-use tombolo::http::{Api, Options};
+use tombolo::{
+    http::{Api, Options},
+    node::{self, Node},
+    store::{Fault, MemoryEngine},
+};
 
 const MERGE: &str = "content-type: application/merge-patch+json";
 const PATCH: &str = "content-type: application/json-patch+json";
@@ -662,4 +666,75 @@ async fn a_panic_is_an_answer_and_ends_nothing() {
     assert_eq!(reply.field("x-request-id"), "it");
     assert!(!reply.text().contains("as a defect would"), "the inside stays inside");
     assert_eq!(client.ask("GET /livez", &[], "").await.status, 200);
+}
+
+/// A node whose disk can be broken.
+fn on_disk() -> (Client, Arc<MemoryEngine>) {
+    let engine = Arc::new(MemoryEngine::new());
+    let node = Node::start(node::Options::default(), Arc::clone(&engine) as Arc<_>).unwrap();
+    (Client(Api::new(node, Options::default())), engine)
+}
+
+#[tokio::test]
+async fn a_page_ends_at_8_mib_and_a_stream_that_fails_is_cut() {
+    let (client, engine) = on_disk();
+    let body = format!(r#"{{"a":"{}"}}"#, "x".repeat(1 << 20));
+    for key in 10..20 {
+        let reply = client.ask(&format!("PUT /v1/large/{key}"), &[], body.clone()).await;
+        assert_eq!(reply.status, 201);
+    }
+    let page = client.ask("GET /v1/large", &[], "").await.json();
+    assert_eq!(page["documents"].as_array().unwrap().len(), 8);
+    let next = page["next"].as_str().unwrap();
+    let rest = client.ask(&format!("GET /v1/large?after={next}"), &[], "").await.json();
+    assert_eq!((rest["documents"].as_array().unwrap().len(), &rest["next"]), (2, &Value::Null));
+
+    for (fails, lines) in [(false, 10), (true, 8)] {
+        let request = Request::get("/v1/large").header("accept", "application/x-ndjson");
+        let response = client.0.answer(request.body(Body::empty()).unwrap()).await;
+        assert_eq!(response.status(), 200);
+        if fails {
+            engine.inject(Fault::ReadFails { after: 0 });
+        }
+        let mut body = response.into_body();
+        let mut read = 0;
+        let ended = loop {
+            match body.frame().await {
+                None => break Ok(()),
+                Some(Err(error)) => break Err(error),
+                Some(Ok(frame)) => {
+                    read += frame.into_data().unwrap().split(|byte| *byte == b'\n').count() - 1;
+                }
+            }
+        };
+        assert_eq!((ended.is_err(), read), (fails, lines));
+    }
+}
+
+#[tokio::test]
+async fn a_node_that_cannot_write_says_so_and_goes_on_reading() {
+    let (client, engine) = on_disk();
+    client.put("/v1/notes/a", &[], r#"{"a":1}"#).await;
+    engine.inject(Fault::SyncFails { after: 0 });
+    for _ in 0..2 {
+        let refused = client.ask("PUT /v1/notes/a", &[], r#"{"a":2}"#).await;
+        assert_eq!((refused.status.as_u16(), refused.code().as_str()), (503, "read_only"));
+        assert_eq!(refused.field("retry-after"), "", "time alone mends no disk");
+    }
+    let ready = client.ask("GET /readyz", &[], "").await;
+    assert_eq!((ready.status.as_u16(), ready.code().as_str()), (503, "not_ready"));
+    assert!(ready.json()["detail"].as_str().unwrap().contains("read-only"), "{ready:?}");
+    assert_eq!(client.ask("GET /livez", &[], "").await.status, 200);
+    assert_eq!(client.ask("GET /v1/notes/a", &[], "").await.json(), json!({"a": 1}));
+}
+
+#[tokio::test]
+async fn a_node_that_stops_says_so() {
+    let node = crate::node();
+    let client = Client(Api::new(node.clone(), Options::default()));
+    node.stop().await;
+    let reply = client.ask("PUT /v1/notes/a", &[], "{}").await;
+    assert_eq!((reply.status.as_u16(), reply.code().as_str()), (503, "not_ready"));
+    assert_eq!(reply.field("retry-after"), "1");
+    assert_eq!(client.ask("GET /readyz", &[], "").await.status, 503);
 }
