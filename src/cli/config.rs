@@ -76,21 +76,22 @@ pub(crate) struct Limits {
 
 impl Default for Config {
     fn default() -> Self {
+        let document = doc::Limits::default();
         let (options, bounds) = (http::Options::default(), http::Connections::default());
         let limits = Limits {
             body_bytes_max: options.body_bytes_max,
             body_bytes_per_second_min: options.body_bytes_per_second_min,
-            change_operations_max: options.document.change_operations_max,
+            change_operations_max: document.change_operations_max,
             connections_max: bounds.count_max,
             connections_per_address_max: bounds.count_per_address_max,
-            depth_max: options.document.depth_max,
-            document_bytes_max: options.document.document_bytes_max,
+            depth_max: document.depth_max,
+            document_bytes_max: document.document_bytes_max,
             head_seconds_max: bounds.head_time.as_secs(),
             header_bytes_max: options.header_bytes_max,
             header_count_max: options.header_count_max,
             idle_seconds_max: bounds.idle_time.as_secs(),
-            list_length_max: options.document.list_length_max,
-            object_keys_max: options.document.object_keys_max,
+            list_length_max: document.list_length_max,
+            object_keys_max: document.object_keys_max,
             request_seconds_max: options.answer_time.as_secs(),
             stop_seconds_max: bounds.stop_time.as_secs(),
             streams_max: bounds.streams_max,
@@ -135,7 +136,7 @@ impl Config {
                 self.listen
             )));
         }
-        Ok(())
+        self.limits.check()
     }
 
     /// Bounds of one document and one edit.
@@ -152,7 +153,6 @@ impl Config {
     /// Bounds of requests.
     pub(crate) fn http(&self) -> http::Options {
         http::Options {
-            document: self.document(),
             body_bytes_max: self.limits.body_bytes_max,
             body_bytes_per_second_min: self.limits.body_bytes_per_second_min,
             answer_time: Duration::from_secs(self.limits.request_seconds_max),
@@ -174,6 +174,23 @@ impl Config {
             stall_time: idle_time + Duration::from_secs(self.limits.request_seconds_max),
             stop_time: Duration::from_secs(self.limits.stop_seconds_max),
             ..http::Connections::default()
+        }
+    }
+}
+
+impl Limits {
+    /// Nothing works under a limit of zero, and nothing is tested deeper than the default.
+    fn check(&self) -> Result<(), Failure> {
+        let depth_max = doc::Limits::default().depth_max;
+        if depth_max < self.depth_max {
+            let detail = format!("`limits.depth_max` is at most {depth_max}");
+            return Err(Failure::Usage(detail));
+        }
+        let limits = serde_json::to_value(self).unwrap_or_default();
+        let zero = limits.as_object().into_iter().flatten().find(|(_, limit)| *limit == 0);
+        match zero {
+            Some((name, _)) => Err(Failure::Usage(format!("`limits.{name}` is at least 1"))),
+            None => Ok(()),
         }
     }
 }
@@ -310,6 +327,18 @@ mod tests {
             let config = Config { listen, ..Config::default() };
             let flags = Serve { insecure, ..Serve::default() };
             assert_eq!(config.check(&flags).is_ok(), fine, "{address}");
+        }
+    }
+
+    #[test]
+    fn limits_that_cannot_work_are_refused() {
+        for (file, fine) in [
+            ("[limits]\ndepth_max = 100", true),
+            ("[limits]\ndepth_max = 101", false),
+            ("[limits]\nstreams_max = 0", false),
+        ] {
+            let config = resolve(file, "", &Serve::default()).unwrap();
+            assert_eq!(config.limits.check().is_ok(), fine, "{file}");
         }
     }
 

@@ -11,11 +11,12 @@ use crate::{
     node::{Node, Options},
     store::{self, Engine},
 };
-use anyhow::Context;
+use anyhow::{Context, bail};
 use std::sync::Arc;
 use tokio::{
     net::TcpListener,
     signal::unix::{Signal, SignalKind, signal},
+    sync::oneshot,
 };
 use tracing_subscriber::EnvFilter;
 
@@ -28,22 +29,31 @@ pub(crate) async fn run(flags: &Serve, voice: Voice) -> anyhow::Result<()> {
     let listen = config.listen;
     let listener = TcpListener::bind(listen).await.with_context(|| listen.to_string())?;
     let address = listener.local_addr()?;
+    let api = http::Api::new(node.clone(), config.http());
+    output::talk(&format!("listening on http://{address} node {}", node.id()));
     if address.ip().to_canonical().is_loopback() {
         tracing::info!("no authentication: every program on this machine may read and write");
     } else {
         tracing::warn!("--insecure: whoever reaches {address} may read and write, in clear text");
     }
-    let api = http::Api::new(node.clone(), config.http());
-    output::talk(&format!("listening on http://{address} node {}", node.id()));
 
-    let service = api.into_service();
-    http::serve(listener, service, config.connections(), signals.next()).await;
-    tracing::info!("stopping");
+    let (tell, told) = oneshot::channel::<()>();
+    let serving = async {
+        // However the wait ends, it is time to stop.
+        let stop = async { drop(told.await) };
+        http::serve(listener, api.into_service(), config.connections(), stop).await;
+        node.stop().await;
+    };
+    let twice = async {
+        signals.next().await;
+        tracing::info!("stopping");
+        drop(tell);
+        signals.next().await;
+    };
     tokio::select! {
-        () = node.stop() => {}
-        () = signals.next() => tracing::warn!("told twice: stopping at once"),
+        () = serving => Ok(()),
+        () = twice => bail!("told to stop a second time, and stopped at once"),
     }
-    Ok(())
 }
 
 /// The node that the configuration describes: the one place that makes one.

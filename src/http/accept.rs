@@ -79,7 +79,12 @@ pub async fn serve<L, S>(
         let (stream, seat) = tokio::select! {
             biased;
             () = &mut stop => break,
-            Some(_) = connections.join_next() => continue,
+            Some(ended) = connections.join_next() => {
+                if let Err(error) = ended {
+                    tracing::error!(%error, "a connection panicked");
+                }
+                continue;
+            }
             accepted = next(&mut listener, &seats) => match accepted {
                 Some(accepted) => accepted,
                 None => continue,

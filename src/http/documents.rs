@@ -76,7 +76,7 @@ pub(crate) async fn patch(mut call: Call, name: Name) -> Answer {
     let asked = Asked::parse(&call)?;
     let (kind, form) = media::patch(&call.head.headers)?;
     let body = call.body().await?;
-    let limits = &call.api.options().document;
+    let limits = call.api.node().limits();
     let edit = match kind {
         PatchKind::Merge => Edit::MergePatch(doc::parse(&body, form, limits)?),
         PatchKind::Json => Edit::JsonPatch(Patch::parse(&body, form, limits)?),
@@ -94,7 +94,7 @@ pub(crate) async fn delete(call: Call, name: Name) -> Answer {
 async fn whole(call: &mut Call) -> Result<Edit, Problem> {
     let form = media::value(&call.head.headers)?;
     let body = call.body().await?;
-    Ok(Edit::Put(doc::parse(&body, form, &call.api.options().document)?))
+    Ok(Edit::Put(doc::parse(&body, form, call.api.node().limits())?))
 }
 
 /// What the header fields of a write ask for.

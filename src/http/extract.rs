@@ -6,7 +6,7 @@ use super::{
 };
 use axum::{
     body::{Body, HttpBody},
-    http::request::Parts,
+    http::{header, request::Parts},
 };
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
@@ -50,7 +50,7 @@ impl Call {
         loop {
             let received = first.len() + rest.len();
             let frame = time::timeout_at(began + options.body_time(received), self.body.frame());
-            let late = |_| Problem::new(Code::Timeout, "the body came too slowly, or not at all");
+            let late = |_| unread(Code::Timeout, "the body came too slowly, or not at all".into());
             let Some(frame) = frame.await.map_err(late)? else { break };
             let frame = frame.map_err(|_| Problem::new(Code::BadJson, "the body broke off"))?;
             let Ok(data) = frame.into_data() else { continue };
@@ -72,14 +72,17 @@ impl Call {
 }
 
 fn body_too_large(limit: usize) -> Problem {
-    Problem::new(Code::TooLarge, format!("the body is larger than {limit} bytes"))
+    unread(Code::TooLarge, format!("the body is larger than {limit} bytes"))
+}
+
+/// A refusal that leaves a part of the body unread: on HTTP/1.1 the connection ends with it.
+fn unread(code: Code, detail: String) -> Problem {
+    Problem::new(code, detail).hint(header::CONNECTION, "close")
 }
 
 /// How the room bounds what it is sent.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Bounds of one document and one edit.
-    pub document: crate::doc::Limits,
     /// Largest body of a request.
     pub body_bytes_max: usize,
     /// Slowest body, in bytes a second, once `answer_time` is over.
@@ -95,7 +98,6 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
-            document: crate::doc::Limits::default(),
             body_bytes_max: 8 << 20,
             body_bytes_per_second_min: 1 << 10,
             answer_time: Duration::from_secs(30),

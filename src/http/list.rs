@@ -115,10 +115,10 @@ impl Rows {
                 Stage::Read(after) => {
                     self.query.after = Some(after);
                     let page = self.api.node().list(&self.collection, self.query.clone()).await;
-                    Stage::Send(page.map_err(std::io::Error::other)?)
+                    Stage::Send(page.map_err(broken)?)
                 }
                 Stage::Send(page) => {
-                    let lines = lines(&page, self.left).map_err(std::io::Error::other)?;
+                    let lines = lines(&page, self.left).map_err(broken)?;
                     self.left = self.left.map(|left| left.saturating_sub(page.rows.len()));
                     let next = page.next.filter(|_| self.left != Some(0));
                     self.stage = next.map_or(Stage::End, Stage::Read);
@@ -130,6 +130,12 @@ impl Rows {
             };
         }
     }
+}
+
+/// The end of a stream that cannot go on. Its client sees a cut; the log says why.
+fn broken(error: impl std::error::Error + Send + Sync + 'static) -> std::io::Error {
+    tracing::error!(%error, "a list broke off");
+    std::io::Error::other(error)
 }
 
 fn lines(page: &Page, most: Option<usize>) -> Result<Vec<u8>, Problem> {

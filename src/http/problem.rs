@@ -1,6 +1,6 @@
 //! Refusals: the one table from what went wrong to status and code, as problem documents (RFC 9457).
 
-use super::{reply, version};
+use super::version;
 use crate::{
     doc::{Refusal, RefusalKind},
     ident::{NameError, Version},
@@ -178,13 +178,15 @@ pub(crate) struct Problem {
     pointer: Option<String>,
     version: Option<Version>,
     /// A field that tells the client what would have been taken.
-    hint: Option<(HeaderName, &'static str)>,
+    hint: Option<Box<(HeaderName, &'static str)>>,
+    /// What happened inside, for the log alone.
+    cause: Option<String>,
 }
 
 impl Problem {
     /// A refusal, with a sentence for people.
     pub(crate) fn new(code: Code, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self { code, detail: detail.into(), pointer: None, version: None, hint: None }
+        Self { code, detail: detail.into(), pointer: None, version: None, hint: None, cause: None }
     }
 
     /// `bad_header`, naming the field.
@@ -197,14 +199,20 @@ impl Problem {
         Self::new(Code::BadQuery, format!("{name}: {detail}"))
     }
 
-    /// `internal`. What happened is in the log; a client is told nothing of the inside.
-    pub(crate) fn defect() -> Self {
-        Self::new(Code::Internal, "the node's log says more, under this answer's X-Request-Id")
+    /// `internal`. What happened is for the log; a client is told nothing of the inside.
+    pub(crate) fn defect(cause: impl Into<String>) -> Self {
+        let detail = "the node's log says more, under this answer's X-Request-Id";
+        Self { cause: Some(cause.into()), ..Self::new(Code::Internal, detail) }
+    }
+
+    /// What the log has to say of it.
+    pub(crate) fn cause(&self) -> Option<&str> {
+        self.cause.as_deref()
     }
 
     /// Adds a field that tells the client what would have been taken.
     pub(crate) fn hint(mut self, name: HeaderName, value: &'static str) -> Self {
-        self.hint = Some((name, value));
+        self.hint = Some(Box::new((name, value)));
         self
     }
 
@@ -233,8 +241,9 @@ impl Problem {
         if let Some(seconds) = meaning.retry_after {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(u16::from(seconds)));
         }
-        if let Some((name, value)) = self.hint {
-            headers.insert(name, reply::value(value.to_owned()));
+        if let Some(hint) = self.hint {
+            let (name, value) = *hint;
+            headers.insert(name, HeaderValue::from_static(value));
         }
         response
     }
@@ -267,8 +276,7 @@ impl From<RefusalKind> for Code {
 impl From<Refusal> for Problem {
     fn from(refusal: Refusal) -> Self {
         if refusal.kind == RefusalKind::Internal {
-            tracing::error!(what = refusal.detail, "an edit met a defect");
-            return Self::defect();
+            return Self::defect(refusal.detail);
         }
         let mut problem = Self::new(refusal.kind.into(), refusal.detail);
         problem.pointer = refusal.pointer;
@@ -281,10 +289,7 @@ impl From<node::Error> for Problem {
         let detail = error.to_string();
         let (code, version) = match error {
             node::Error::Refused(refusal) => return refusal.into(),
-            node::Error::Internal(what) => {
-                tracing::error!(what, "a request met a defect");
-                return Self::defect();
-            }
+            node::Error::Internal(cause) => return Self::defect(cause),
             node::Error::NotFound => (Code::DocumentNotFound, None),
             node::Error::Deleted(version) => (Code::DocumentDeleted, Some(version)),
             node::Error::VersionNotFound => (Code::VersionNotFound, None),

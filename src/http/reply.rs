@@ -44,10 +44,7 @@ pub(crate) fn json(status: StatusCode, body: &impl Serialize) -> Answer {
 
 /// A value of ours as JSON.
 pub(crate) fn to_json(body: &impl Serialize) -> Result<Vec<u8>, Problem> {
-    serde_json::to_vec(body).map_err(|error| {
-        tracing::error!(%error, "an answer could not be written");
-        Problem::defect()
-    })
+    serde_json::to_vec(body).map_err(|error| Problem::defect(error.to_string()))
 }
 
 /// Appends an object of ours to JSON, and to that object a `value` that is JSON already: documents

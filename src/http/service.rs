@@ -115,10 +115,10 @@ impl Api {
         if method == Method::HEAD && status != StatusCode::NOT_MODIFIED {
             strip_body(&mut response);
         }
-        let gave_up = [StatusCode::REQUEST_TIMEOUT, StatusCode::PAYLOAD_TOO_LARGE];
         let headers = response.headers_mut();
-        if gave_up.contains(&status) && protocol < Version::HTTP_2 {
-            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        if protocol == Version::HTTP_2 {
+            // There a stream ends alone, and the field is not allowed.
+            headers.remove(header::CONNECTION);
         }
         headers.insert(header::VARY, VARY);
         headers.insert(header::X_CONTENT_TYPE_OPTIONS, NOSNIFF);
@@ -131,14 +131,14 @@ impl Api {
         if let Err(problem) = self.check(&call.head) {
             return problem.into_response();
         }
-        match AssertUnwindSafe(TABLE.answer(call)).catch_unwind().await {
-            Ok(Ok(response)) => response,
-            Ok(Err(problem)) => problem.into_response(),
-            Err(_) => {
-                tracing::error!(request = ?id, "a handler panicked");
-                Problem::defect().into_response()
+        let answer = AssertUnwindSafe(TABLE.answer(call)).catch_unwind().await;
+        let answer = answer.unwrap_or_else(|_| Err(Problem::defect("a handler panicked")));
+        answer.unwrap_or_else(|problem| {
+            if let Some(cause) = problem.cause() {
+                tracing::error!(request = ?id, cause, "a request met a defect");
             }
-        }
+            problem.into_response()
+        })
     }
 
     /// Refuses a head that is larger than the limits.
