@@ -75,7 +75,6 @@ fn engine(config: &Config) -> anyhow::Result<Arc<dyn Engine>> {
 }
 
 #[cfg(not(feature = "rocksdb"))]
-#[expect(clippy::unnecessary_wraps, reason = "the other build can fail here")]
 fn engine(config: &Config) -> anyhow::Result<Arc<dyn Engine>> {
     let data = config.data.display();
     tracing::warn!("built without storage: nothing is kept, and {data} is not touched");

@@ -109,6 +109,10 @@ impl Asked {
     fn parse(call: &Call) -> Result<Self, Problem> {
         call.query()?.end()?;
         let headers = &call.head.headers;
+        if headers.contains_key(header::CONTENT_RANGE) {
+            let detail = "documents are written whole; PATCH changes a part";
+            return Err(Problem::header(&header::CONTENT_RANGE, detail));
+        }
         let (base, precondition) = version::basis(headers)?;
         let message = prefer::message(headers)?;
         let want = match prefer::wanted(headers) {

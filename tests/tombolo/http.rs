@@ -158,6 +158,7 @@ async fn every_refusal_has_its_status_and_code() {
         ("PUT /v1/notes/a", &[&parents, "if-none-match: *"], "{}", 400, "bad_header"),
         ("DELETE /v1/notes/a", &[&parents, "if-match: *"], "", 400, "bad_header"),
         ("PUT /v1/notes/a", &["tombolo-message: tombolo:x"], "{}", 400, "bad_header"),
+        ("PUT /v1/notes/a", &["content-range: bytes 0-1/9"], "{}", 400, "bad_header"),
         // Media types.
         ("GET /v1/notes/a", &["accept: text/html"], "", 406, "not_acceptable"),
         ("GET /v1/notes", &["accept: text/html"], "", 406, "not_acceptable"),

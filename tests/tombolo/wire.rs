@@ -1,5 +1,8 @@
 //! The interface over real sockets: what hyper makes of our answers, byte by byte.
 
+use axum::http::Request;
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
 use std::net::SocketAddr;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -120,5 +123,25 @@ async fn what_is_no_http_is_refused_without_a_body() {
         if status.ends_with("400") {
             assert!(answer.ends_with("\r\n\r\n"), "{request:?}: {answer}");
         }
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_is_too_large_ends_its_stream_of_http_2_and_no_other() {
+    let stream = TcpStream::connect(serve().await).await.unwrap();
+    let io = hyper_util::rt::TokioIo::new(stream);
+    let executor = hyper_util::rt::TokioExecutor::new();
+    let (mut client, connection) =
+        hyper::client::conn::http2::handshake(executor, io).await.unwrap();
+    tokio::spawn(connection);
+    let large = Full::new(Bytes::from(vec![b' '; 9 << 20]));
+    let chunked = large.clone().map_frame(|frame| frame).boxed();
+    for (body, status) in [(large.boxed(), 413), (chunked, 413), (Full::from("{}").boxed(), 201)] {
+        let request = Request::put("http://x/v1/notes/a").body(body).unwrap();
+        let answer = client.send_request(request).await.unwrap();
+        assert_eq!(answer.status(), status);
+        assert!(answer.headers().get("connection").is_none());
+        let body = answer.into_body().collect().await.unwrap().to_bytes();
+        assert!(body.starts_with(b"{"), "{body:?}");
     }
 }
