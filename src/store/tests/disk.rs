@@ -192,7 +192,8 @@ fn a_scan_of_all_chunks_skips_no_file() {
     let directory = tempfile::tempdir().unwrap();
     let key =
         |of: u8| key::encode_chunk(DocumentId::from_bytes([of; 16]), ChunkAt { seq: 1, n: 0 });
-    for of in 0..5 {
+    // Three files: at four a compaction would begin to make one of them.
+    for of in 0..3 {
         let mut batch = Batch::default();
         batch.put(Family::Chunk, key(of), Bytes::new());
         // Opening writes what the log holds into a file of its own.
@@ -208,12 +209,12 @@ fn a_scan_of_all_chunks_skips_no_file() {
         engine.scan(Family::Chunk, range, &mut visit).unwrap();
         seen
     };
-    assert_eq!(files(directory.path(), "sst").len(), 5);
-    assert_eq!(scan(&Range::all()), [0, 1, 2, 3, 4]);
-    assert_eq!(scan(&Range::all().after(&key(1))), [2, 3, 4]);
-    assert_eq!(scan(&key::chunk_range(DocumentId::from_bytes([3; 16]))), [3]);
+    assert_eq!(files(directory.path(), "sst").len(), 3);
+    assert_eq!(scan(&Range::all()), [0, 1, 2]);
+    assert_eq!(scan(&Range::all().after(&key(0))), [1, 2]);
+    assert_eq!(scan(&key::chunk_range(DocumentId::from_bytes([2; 16]))), [2]);
     assert_eq!(scan(&key::chunk_range(DocumentId::from_bytes([9; 16]))), [0; 0]);
-    assert_eq!(engine.last_key(Family::Chunk), Ok(Some(key(4).to_vec())));
+    assert_eq!(engine.last_key(Family::Chunk), Ok(Some(key(2).to_vec())));
 }
 
 /// A feed of which every row but one was removed, through compactions, is one row.
