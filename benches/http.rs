@@ -3,7 +3,7 @@
 //!
 //! `make bench`. The document is about 1 KB of JSON with three levels, an order.
 
-#![expect(clippy::unwrap_used, clippy::disallowed_methods, missing_docs, reason = "a bench")]
+#![expect(clippy::unwrap_used, clippy::disallowed_methods, reason = "a bench")]
 
 use axum::{
     Router,
@@ -12,6 +12,7 @@ use axum::{
     response::Response,
     routing::get,
 };
+use hyper::service::service_fn;
 use std::{
     convert::Infallible,
     future::pending,
@@ -29,7 +30,7 @@ use tombolo::{
     node::{Node, Options},
     store::{RocksEngine, RocksOptions},
 };
-use tower::{ServiceExt as _, service_fn};
+use tower::ServiceExt as _;
 
 const CONNECTIONS: usize = 32;
 const DOCUMENTS: usize = 2_000;

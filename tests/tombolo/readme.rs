@@ -178,7 +178,7 @@ fn a_block_is_run_or_says_why_not() {
         match block.language {
             "sh" | "toml" => {}
             "console" => {
-                assert!(block.before.starts_with("<!-- not run by the test: "), "{block:?}")
+                assert!(block.before.starts_with("<!-- not run by the test: "), "{block:?}");
             }
             _ => panic!("neither sh, toml nor console: {block:?}"),
         }
