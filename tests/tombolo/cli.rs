@@ -1,15 +1,15 @@
 //! The program itself: what it prints, where, and how it ends.
 
+use crate::process::Process;
 use std::{
-    io::{BufRead, BufReader, Write},
-    process::{Child, Command, Stdio},
+    io::Write,
+    process::{Command, Stdio},
 };
 
 /// A node that runs as a program of its own.
 struct Node {
-    child: Child,
-    url: String,
-    _data: tempfile::TempDir,
+    process: Process,
+    _folder: tempfile::TempDir,
 }
 
 /// What a command did.
@@ -46,26 +46,17 @@ fn words(line: &str) -> Done {
 
 impl Node {
     fn start() -> Self {
-        let data = tempfile::tempdir().unwrap();
-        let mut command = program();
-        command.args(["serve", "--listen", "127.0.0.1:0", "--data"]).arg(data.path().join("data"));
-        let mut child = command.env("TOMBOLO_LOG", "off").spawn().unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stderr.take().unwrap()).read_line(&mut line).unwrap();
-        let words: Vec<&str> = line.split_whitespace().collect();
-        assert_eq!((words[0], words[1], words[3]), ("listening", "on", "node"), "{line}");
-        assert!(words[2].starts_with("http://127.0.0.1:") && words[4].len() == 32, "{line}");
-        Self { url: words[2].to_owned(), child, _data: data }
+        let folder = tempfile::tempdir().unwrap();
+        Self { process: Process::start(&folder.path().join("data")), _folder: folder }
     }
 
     fn run(&self, line: &str, input: &str) -> Done {
-        run(program().args(line.split(' ')).env("TOMBOLO_URL", &self.url), input)
+        let url = format!("http://{}", self.process.address);
+        run(program().args(line.split(' ')).env("TOMBOLO_URL", url), input)
     }
 
-    fn stop(mut self) {
-        let id = self.child.id().to_string();
-        assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
-        assert!(self.child.wait().unwrap().success(), "told to stop, it ends well");
+    fn stop(self) {
+        self.process.stop();
     }
 }
 

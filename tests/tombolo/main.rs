@@ -16,6 +16,7 @@ use tombolo::{
 mod accept;
 mod cli;
 mod convergence;
+mod crash;
 mod http;
 mod json_parsing;
 mod json_patch;

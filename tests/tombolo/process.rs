@@ -34,9 +34,10 @@ impl Process {
         BufReader::new(child.stderr.take().unwrap()).read_line(&mut line).unwrap();
         let opened_in = began.elapsed();
         let words: Vec<&str> = line.split_whitespace().collect();
-        let ["listening", "on", url, "node", _] = words[..] else {
+        let ["listening", "on", url, "node", id] = words[..] else {
             panic!("not what a node says first: {line:?}, {:?}", child.wait());
         };
+        assert_eq!(id.len(), 32, "{line}");
         let address = url.strip_prefix("http://").unwrap().parse().unwrap();
         Self { child, address, opened_in }
     }
@@ -106,8 +107,9 @@ impl Client {
         write!(head, "content-length: {}\r\n\r\n", body.len()).map_err(io::Error::other)?;
         let mut request = head.into_bytes();
         request.extend_from_slice(body);
-        self.stream.get_mut().write_all(&request)?;
-        self.answer()
+        // A node that refuses may answer, and close, before it has read everything.
+        let sent = self.stream.get_mut().write_all(&request);
+        self.answer().map_err(|error| sent.err().unwrap_or(error))
     }
 
     fn answer(&mut self) -> io::Result<Answer> {
