@@ -24,6 +24,7 @@ mod merge_patch;
 mod merges;
 mod properties;
 mod readme;
+mod roundtrip;
 mod wire;
 
 /// A node that holds nothing yet and keeps nothing.
