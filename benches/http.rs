@@ -56,7 +56,7 @@ fn main() {
     });
 
     load(ours, Duration::from_secs(2), |worker, count| {
-        put(worker, count % DOCUMENTS / CONNECTIONS)
+        put(worker, count % (DOCUMENTS / CONNECTIONS))
     });
     compare("GET, 1 KB, 32 connections", ours, bare, |worker, count| {
         get_request(worker, count % (DOCUMENTS / CONNECTIONS))
