@@ -29,6 +29,9 @@ const FOLD_BYTES_MIN: u64 = 4 << 10;
 /// One logged change is carried for so many bytes of the snapshot.
 const FOLD_BYTES_PER_CHANGE: u64 = 8 << 10;
 
+/// Most documents looked at for eviction after one batch of events.
+const EVICTED_MAX: usize = 256;
+
 pub(super) type Reply<T> = oneshot::Sender<Result<T, Error>>;
 
 /// What a caller wants of a document.
@@ -348,7 +351,8 @@ impl Shard {
         if !self.documents.is_over() {
             return;
         }
-        let oldest: Vec<DocumentId> = self.documents.oldest().collect();
+        // As many as one batch can have brought in; more than that goes with the next ones.
+        let oldest: Vec<DocumentId> = self.documents.oldest().take(EVICTED_MAX).collect();
         for id in oldest {
             if !self.documents.is_over() {
                 break;
@@ -359,7 +363,8 @@ impl Shard {
             }
             let writable = self.status.check_writable().is_ok();
             let long = FOLD_CHANGES_FEW <= u64::from(resident.log.changes);
-            match resident.fold().filter(|_| writable && long) {
+            let fold = if writable && long { resident.fold() } else { None };
+            match fold {
                 Some(fold) => effects.push(self.ticket(id, fold)),
                 None => drop(self.documents.remove(id)),
             }

@@ -72,6 +72,12 @@ impl Worker {
     }
 
     fn load(&self, name: Name, actor: Actor) {
+        if self.store.is_surely_absent(name.id()) {
+            // A shard that has ended waits for nothing.
+            let _ =
+                self.events_sender.send(Event::Loaded { result: Ok(absent(&name, actor)), name });
+            return;
+        }
         let (store, sender) = (Arc::clone(&self.store), self.events_sender.clone());
         tokio::spawn(async move {
             let wanted = name.clone();
@@ -82,10 +88,15 @@ impl Worker {
     }
 }
 
+/// A document that nobody has written.
+fn absent(name: &Name, actor: Actor) -> Box<Loaded> {
+    let track = Arc::new(Track::absent(name.clone()));
+    Box::new(Loaded { document: Document::new(actor), track })
+}
+
 fn load(store: &Store, name: &Name, actor: Actor) -> Result<Box<Loaded>, Error> {
     let Some(Stored { head, chunks, track }) = store.document(name)? else {
-        let track = Arc::new(Track::absent(name.clone()));
-        return Ok(Box::new(Loaded { document: Document::new(actor), track }));
+        return Ok(absent(name, actor));
     };
     let chunks = chunks.iter().map(|chunk| &chunk[..]);
     let document = Document::load(chunks, &head.standing, &head.version, actor)

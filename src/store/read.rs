@@ -128,6 +128,13 @@ impl Store {
         }
     }
 
+    /// Whether a document was never written, where no disk is needed to know it. `false` also where
+    /// it is not known.
+    pub fn is_surely_absent(&self, id: DocumentId) -> bool {
+        let head = self.engine.get_cached(Family::Head, &key::encode_head(id));
+        matches!(head, Ok(Cached::Missing))
+    }
+
     /// What is known of a document, and its name; `None`: never written.
     ///
     /// # Errors

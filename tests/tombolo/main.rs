@@ -22,6 +22,7 @@ mod json_parsing;
 mod json_patch;
 mod merge_patch;
 mod merges;
+mod process;
 mod properties;
 mod readme;
 mod roundtrip;
