@@ -74,6 +74,10 @@ impl Line {
             let then = self.document.render(Form::Plain, None).unwrap();
             assert!(again.changes.is_empty(), "{edit:?} at {late:?} again: {shown:?}, {then:?}");
         }
+        if let (Edit::Delete, Some(_)) = (edit, late) {
+            let again = self.document.edit(edit, late, &stamp, &limits).unwrap();
+            assert!(again.changes.is_empty(), "a delete at {late:?} again");
+        }
         let rendering = self.document.render(Form::Typed, None).unwrap();
         self.seen.push((rendering.version.clone(), Some(rendering)));
     }

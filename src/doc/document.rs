@@ -185,6 +185,10 @@ impl Document {
         let absent = self.is_absent();
         self.automerge.set_actor(self.actor.clone());
         if let Edit::Delete = edit {
+            if merged && life::has_tombstone(&self.automerge, base) {
+                // Deleted at this very version before: a retry.
+                return Ok(self.delta(&before, &[], merged, absent));
+            }
             life::mark(&mut self.automerge, base, Some(life::DELETE), stamp.time_seconds)?;
         } else {
             let present = merged.then(|| self.automerge.clone());

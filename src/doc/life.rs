@@ -54,6 +54,15 @@ pub(super) fn is_deleted(document: &Automerge, heads: &[ChangeHash]) -> bool {
     !heads.is_empty() && heads.iter().all(|head| is_tombstone(document, head))
 }
 
+/// Whether some tombstone deleted just what `base` has seen.
+pub(super) fn has_tombstone(document: &Automerge, base: &[ChangeHash]) -> bool {
+    document.get_changes_meta(base).iter().any(|meta| {
+        let mut deps = meta.deps.clone();
+        deps.sort_unstable();
+        meta.message.as_deref() == Some(DELETE) && deps == base
+    })
+}
+
 fn is_tombstone(document: &Automerge, head: &ChangeHash) -> bool {
     let mut open = vec![*head];
     let mut seen: HashSet<ChangeHash> = HashSet::new();

@@ -143,10 +143,13 @@ impl ListPut<'_> {
             return Ok(());
         }
         let since = self.inserted_since(run);
-        let paired = |new: usize| run.pairs.iter().find(|(_, paired)| *paired == new);
-        let rewritten = |&(old, new): &(usize, usize)| !self.old[old].same_content(&self.new[new]);
-        let fresh = |new: &usize| paired(*new).is_none();
-        let written = |new: &usize| paired(*new).is_none_or(rewritten);
+        let old_of: HashMap<usize, usize> =
+            run.pairs.iter().map(|&(old, new)| (new, old)).collect();
+        let fresh = |new: &usize| !old_of.contains_key(new);
+        let written = |new: &usize| {
+            let same = |old: &usize| self.old[*old].same_content(&self.new[*new]);
+            !old_of.get(new).is_some_and(same)
+        };
         let stands_already = self.is_piece_of(&since, run.new.clone().filter(fresh))
             || self.is_piece_of(&since, run.new.clone().filter(written));
         let (mut old, mut new) = (run.old.start, run.new.start);
@@ -168,8 +171,8 @@ impl ListPut<'_> {
             if (old_to, new_to) != end {
                 // Deleted there meanwhile: written whole if it was edited here, gone if not.
                 let value = &self.new[new_to];
-                let there = since.iter().any(|theirs| pairing::matches(theirs, value));
-                if !self.old[old_to].same_content(value) && !there {
+                let there = || since.iter().any(|theirs| pairing::matches(theirs, value));
+                if !self.old[old_to].same_content(value) && !there() {
                     let b = &self.base[old_to];
                     put.write.delete_element(self.list, *at, b)?;
                     put.write.insert_element(self.list, *at, &retype(Some(b), value))?;
