@@ -249,10 +249,11 @@ impl<'w, 'a, T: Transactable> Put<'w, 'a, T> {
             // What the base saw here may be gone already, by the same put or another's.
             (Some(b), None, Some(p)) if b.is_visible_in(p) => Step::Remove,
             (_, None, _) => Step::Nothing,
-            (_, Some(n @ Value::Map(_)), Some(_)) => match present_value {
+            // A map that only stands does not join a new one: beside it n is written whole.
+            (_, Some(n @ Value::Map(_)), Some(p)) if !p.top().stands => match present_value {
                 Some(Value::Map(present)) => {
                     // What is replaced here stands no more, so what it kept has to be written too.
-                    let stood = b.zip(p).is_some_and(|(b, p)| b.stands_in(p));
+                    let stood = b.is_some_and(|b| b.stands_in(p));
                     let unwritten = base_value.as_ref().filter(|_| !stood);
                     match changed_part(unwritten, n, &present) {
                         Value::Map(part) if part.is_empty() => Step::Nothing,
