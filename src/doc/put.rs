@@ -164,11 +164,15 @@ impl<'w, 'a, T: Transactable> Put<'w, 'a, T> {
         };
         let step = match (unnamed, n) {
             (Unnamed::Stay, Some(n)) if b.is_some_and(|b| !is_settled(b)) => {
-                // Settled since, with this very value: by the same patch or an equal one.
-                let gone = |p: &Slot| b.is_some_and(|b| !b.is_visible_in(p));
+                // Settled since: with this very value, or where it names what showed already.
+                let gone = p.is_none_or(|p| b.is_some_and(|b| !b.is_visible_in(p)));
                 let unchanged = || b.is_some_and(|b| self.write.scope().value(b).same_content(n));
-                let done = |p: &Slot| gone(p) && (self.shows(p, n) || unchanged());
-                if p.is_some_and(done) { Step::Nothing } else { Step::Write(Cow::Borrowed(n)) }
+                let done = gone && (p.is_some_and(|p| self.shows(p, n)) || unchanged());
+                if self.present.is_some() && done {
+                    Step::Nothing
+                } else {
+                    Step::Write(Cow::Borrowed(n))
+                }
             }
             _ => self.decide(b, n, p),
         };

@@ -145,13 +145,9 @@ impl ListPut<'_> {
         let since = self.inserted_since(run);
         let old_of: HashMap<usize, usize> =
             run.pairs.iter().map(|&(old, new)| (new, old)).collect();
-        let fresh = |new: &usize| !old_of.contains_key(new);
-        let written = |new: &usize| {
-            let same = |old: &usize| self.old[*old].same_content(&self.new[*new]);
-            !old_of.get(new).is_some_and(same)
-        };
-        let stands_already = self.is_piece_of(&since, run.new.clone().filter(fresh))
-            || self.is_piece_of(&since, run.new.clone().filter(written));
+        let pieces = run.new.clone().collect::<Vec<_>>();
+        let pieces = pieces.split(|new| old_of.contains_key(new));
+        let stands_already = self.stand_in_order(&since, pieces);
         let (mut old, mut new) = (run.old.start, run.new.start);
         let end = (run.old.end, run.new.end);
         for (old_to, new_to) in run.pairs.iter().copied().chain([end]) {
@@ -184,13 +180,25 @@ impl ListPut<'_> {
         Ok(())
     }
 
-    /// Whether some new elements stand as one piece of what was inserted since the base.
-    fn is_piece_of(&self, since: &[&Value], new: impl Iterator<Item = usize>) -> bool {
-        let piece: Vec<&Value> = new.map(|new| &self.new[new]).collect();
-        let same = |theirs: &[&Value]| {
-            theirs.iter().zip(&piece).all(|(theirs, ours)| pairing::matches(theirs, ours))
-        };
-        !piece.is_empty() && since.windows(piece.len()).any(same)
+    /// Whether pieces of new elements stand, each as one and one after the other, in what was
+    /// inserted since the base.
+    fn stand_in_order<'p>(
+        &self,
+        since: &[&Value],
+        pieces: impl Iterator<Item = &'p [usize]>,
+    ) -> bool {
+        let mut rest = since;
+        for piece in pieces.filter(|piece| !piece.is_empty()) {
+            let same = |theirs: &[&Value]| {
+                theirs
+                    .iter()
+                    .zip(piece)
+                    .all(|(value, new)| pairing::matches(value, &self.new[*new]))
+            };
+            let Some(start) = rest.windows(piece.len()).position(same) else { return false };
+            rest = &rest[start + piece.len()..];
+        }
+        true
     }
 
     /// The elements of a run that were inserted since the base.

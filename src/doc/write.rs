@@ -10,7 +10,7 @@ use super::{
     standing::{Stander, Standing},
     view::{Item, Scope},
 };
-use automerge::{ObjId, ObjType, Prop, ROOT, hydrate, transaction::Transactable};
+use automerge::{ObjId, ObjType, Prop, ROOT, ScalarValue, hydrate, transaction::Transactable};
 use std::collections::{BTreeMap, HashMap};
 
 /// A transaction, and what stands at the version that it reads.
@@ -176,9 +176,30 @@ impl<'a, T: Transactable> Writing<'a, T> {
                 };
                 match (how, at) {
                     (Put::Before, Prop::Seq(index)) => self.tx.insert(holder, index, scalar)?,
-                    (_, at) => self.tx.put(holder, at, scalar)?,
+                    (_, at) => {
+                        self.displace(holder, &at, &scalar)?;
+                        self.tx.put(holder, at, scalar)?;
+                    }
                 }
             }
+        }
+        Ok(())
+    }
+
+    /// Makes room for a scalar at an older base. Where it shows already in a conflict, Automerge
+    /// would take only the others away, and nothing were left if this one is gone by now.
+    fn displace(&mut self, holder: &ObjId, at: &Prop, scalar: &ScalarValue) -> Result<(), Refusal> {
+        let shows = |all: &[(automerge::Value<'_>, ObjId)]| match all.last() {
+            Some((automerge::Value::Scalar(shown), _)) => **shown == *scalar,
+            _ => false,
+        };
+        let all = self.tx.get_all(holder, at.clone())?;
+        if self.standing_now.is_some() && 1 < all.len() && shows(&all) {
+            let other = match scalar {
+                ScalarValue::Null => ScalarValue::Boolean(true),
+                _ => ScalarValue::Null,
+            };
+            self.tx.put(holder, at.clone(), other)?;
         }
         Ok(())
     }
@@ -206,6 +227,6 @@ fn hydrate_value(value: &Value, encoding: automerge::TextEncoding) -> hydrate::V
             hydrate::Value::List(list.into())
         }
         Value::Text(text) => hydrate::Value::Text(hydrate::Text::new(encoding, text)),
-        scalar => hydrate::Value::Scalar(scalar_of(scalar).unwrap_or(automerge::ScalarValue::Null)),
+        scalar => hydrate::Value::Scalar(scalar_of(scalar).unwrap_or(ScalarValue::Null)),
     }
 }
