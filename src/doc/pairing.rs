@@ -22,7 +22,7 @@ fn name(value: &Value) -> Option<(&'static str, &Value)> {
 /// Whether both elements have a name, and it is the same.
 pub(super) fn same_name(a: &Value, b: &Value) -> bool {
     match (name(a), name(b)) {
-        (Some((member, a)), Some((other, b))) => member == other && a.same_content(b),
+        (Some((member, a)), Some((other, b))) => member == other && a.is_unchanged_by(b),
         _ => false,
     }
 }
@@ -33,21 +33,22 @@ fn both_named(a: &Value, b: &Value) -> bool {
 
 /// Whether two elements are one: by name where both have one, else by content.
 pub(super) fn matches(a: &Value, b: &Value) -> bool {
-    if both_named(a, b) { same_name(a, b) } else { a.same_content(b) }
+    if both_named(a, b) { same_name(a, b) } else { a.is_unchanged_by(b) }
 }
 
 /// Two containers that share more than half of their members are one that was edited.
 fn is_alike(a: &Value, b: &Value) -> bool {
     match (a, b) {
         (Value::Map(a), Value::Map(b)) => {
-            let equal =
-                a.iter().filter(|(key, value)| b.get(*key).is_some_and(|b| b.same_content(value)));
+            let equal = a
+                .iter()
+                .filter(|(key, value)| b.get(*key).is_some_and(|b| b.is_unchanged_by(value)));
             let equal = equal.count();
             let small = a.len() <= 2 && a.len() == b.len() && a.keys().eq(b.keys());
             a.len().max(b.len()) < 2 * equal || (small && 1 <= equal)
         }
         (Value::List(a), Value::List(b)) => {
-            let equal = a.iter().filter(|value| b.iter().any(|b| b.same_content(value))).count();
+            let equal = a.iter().filter(|value| b.iter().any(|b| b.is_unchanged_by(value))).count();
             a.len().max(b.len()) < 2 * equal
         }
         _ => false,

@@ -111,6 +111,21 @@ impl Slot {
             .filter(move |entry| entry.content == Content::Map && entry.stands == stands)
     }
 
+    /// The operations that do not show: another takes their place.
+    pub(super) fn losers(&self) -> impl Iterator<Item = &Entry> {
+        let top = self.top();
+        let shows = |entry: &Entry| match top.content {
+            Content::Map => entry.content == Content::Map && entry.stands == top.stands,
+            Content::Scalar(_) | Content::List | Content::Text => entry.id == top.id,
+        };
+        self.entries.iter().filter(move |entry| !shows(entry))
+    }
+
+    /// Whether an operation stands here, visible or not.
+    pub(super) fn holds(&self, entry: &Entry) -> bool {
+        self.entries.iter().any(|here| here.id == entry.id)
+    }
+
     /// Backing objects in which a visible value stands here: first the one that shows.
     pub(super) fn holders(&self) -> Vec<ObjId> {
         let mut holders: Vec<ObjId> = Vec::new();

@@ -163,12 +163,8 @@ impl<'w, 'a, T: Transactable> Put<'w, 'a, T> {
             (_, n) => n,
         };
         let step = match (unnamed, n) {
-            (Unnamed::Stay, Some(n)) if b.is_some_and(|b| !is_settled(b)) => {
-                // Settled since: with this very value, or where it names what showed already.
-                let gone = p.is_none_or(|p| b.is_some_and(|b| !b.is_visible_in(p)));
-                let unchanged = || b.is_some_and(|b| self.write.scope().value(b).same_content(n));
-                let done = gone && (p.is_some_and(|p| self.shows(p, n)) || unchanged());
-                if self.present.is_some() && done {
+            (Unnamed::Stay, Some(n)) if let Some(b) = b.filter(|b| !is_settled(b)) => {
+                if self.settled_since(b, n, p) {
                     Step::Nothing
                 } else {
                     Step::Write(Cow::Borrowed(n))
@@ -182,6 +178,20 @@ impl<'w, 'a, T: Transactable> Put<'w, 'a, T> {
             (Step::Inside(n), None) => self.write.write_key(live, key, None, n),
             (Step::Write(n), b) => self.write.write_key(live, key, b, &retype(b, &n)),
             (Step::Remove, Some(b)) => self.write.delete_key(key, b),
+        }
+    }
+
+    /// Whether a conflict that the base saw was settled since, as `n` would settle it: what lost is
+    /// gone where `n` is what won, else all of it is, and `n` shows.
+    fn settled_since(&self, b: &Slot, n: &Value, p: Option<&Slot>) -> bool {
+        if self.present.is_none() {
+            return false;
+        }
+        let unchanged = self.write.scope().value(b).is_unchanged_by(n);
+        match p {
+            None => unchanged,
+            Some(p) if unchanged => !b.losers().any(|loser| p.holds(loser)),
+            Some(p) => !b.is_visible_in(p) && self.shows(p, n),
         }
     }
 
@@ -220,7 +230,8 @@ impl<'w, 'a, T: Transactable> Put<'w, 'a, T> {
     }
 
     fn named<'v>(&self, b: &Slot, n: &'v Value) -> Step<'v> {
-        if is_settled(b) {
+        // A null that is named is meant, also over a float that reads as null.
+        if is_settled(b) && *n != Value::Null {
             self.decide(Some(b), Some(n), None)
         } else {
             Step::Write(Cow::Borrowed(n))
@@ -373,7 +384,7 @@ fn in_place<'n>(
         match old_of.get(&index) {
             Some(&at) if items[at].index.is_none() => {
                 after_standing = true;
-                if !old[at].same_content(value) {
+                if !old[at].is_unchanged_by(value) {
                     let slot = &items[at].slot;
                     let object = !matches!(slot.shown(), Shown::Scalar(_));
                     if !(object && fits_inside(slot, value)) {
@@ -414,19 +425,19 @@ fn fits_inside(b: &Slot, n: &Value) -> bool {
 }
 
 fn is_scalar(b: &Slot, n: &Value) -> bool {
-    matches!(b.shown(), Shown::Scalar(value) if value.same_content(n))
+    matches!(b.shown(), Shown::Scalar(value) if value.is_unchanged_by(n))
 }
 
 fn same(a: Option<&Value>, b: Option<&Value>) -> bool {
     match (a, b) {
-        (Some(a), Some(b)) => a.same_content(b),
+        (Some(a), Some(b)) => a.is_unchanged_by(b),
         (None, None) => true,
         _ => false,
     }
 }
 
 pub(super) fn same_run(a: &[Value], b: &[Value]) -> bool {
-    a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.same_content(b))
+    a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.is_unchanged_by(b))
 }
 
 /// The part of a new map that the put changed and that does not stand already (R5).

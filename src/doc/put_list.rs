@@ -137,7 +137,7 @@ impl ListPut<'_> {
     ) -> Result<(), Refusal> {
         let now = self.present.as_ref().filter(|_| run.present.start <= run.present.end);
         if now.is_some_and(|now| {
-            same_run(&self.new[run.new.clone()], &now.values[run.present.clone()])
+            same_run(&now.values[run.present.clone()], &self.new[run.new.clone()])
         }) {
             *at += run.old.len();
             return Ok(());
@@ -168,7 +168,7 @@ impl ListPut<'_> {
                 // Deleted there meanwhile: written whole if it was edited here, gone if not.
                 let value = &self.new[new_to];
                 let there = || since.iter().any(|theirs| pairing::matches(theirs, value));
-                if !self.old[old_to].same_content(value) && !there() {
+                if !self.old[old_to].is_unchanged_by(value) && !there() {
                     let b = &self.base[old_to];
                     put.write.delete_element(self.list, *at, b)?;
                     put.write.insert_element(self.list, *at, &retype(Some(b), value))?;

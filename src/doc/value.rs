@@ -60,7 +60,7 @@ impl Value {
         }
     }
 
-    /// Whether writing one over the other is no change.
+    /// Whether both have the same content.
     ///
     /// Types that read alike in plain JSON and have equal content are the same: text and string,
     /// counter and integer, timestamp and its text, bytes and their base64. `1` and `1.0` differ,
@@ -68,6 +68,12 @@ impl Value {
     /// a NaN is the same as itself.
     pub fn same_content(&self, other: &Self) -> bool {
         self.alike(other, |one, two| one == two)
+    }
+
+    /// Whether writing `new` over this value is no change: they have the same content, and plain
+    /// JSON that was read and is written back says `null` of a NaN or an infinity that stays.
+    pub fn is_unchanged_by(&self, new: &Self) -> bool {
+        self.alike(new, |now, new| now == new || (*new == Reading::Null && now.prints_as_null()))
     }
 
     /// Whether both read as equal JSON: as [`Value::same_content`], but numbers are equal if their
@@ -123,6 +129,13 @@ enum Reading<'a> {
     /// The bits, so that `-0.0` differs from `0.0`.
     Float(u64),
     String(Cow<'a, str>),
+}
+
+impl Reading<'_> {
+    /// Whether plain JSON has no number for it.
+    fn prints_as_null(&self) -> bool {
+        matches!(self, Self::Float(bits) if !f64::from_bits(*bits).is_finite())
+    }
 }
 
 fn read_equal(one: &Reading<'_>, two: &Reading<'_>) -> bool {
@@ -201,6 +214,19 @@ mod tests {
                 assert!(one.same_content(one));
             }
         }
+    }
+
+    #[test]
+    fn a_null_over_what_reads_as_null_is_no_change() {
+        let list = |value: Value| Value::List(vec![value, Value::Int(1)]);
+        for float in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+            assert!(Value::Float(float).is_unchanged_by(&Value::Null));
+            assert!(list(Value::Float(float)).is_unchanged_by(&list(Value::Null)));
+            assert!(!Value::Null.is_unchanged_by(&Value::Float(float)));
+        }
+        assert!(!Value::Float(f64::NAN).is_unchanged_by(&Value::Float(f64::INFINITY)));
+        assert!(!Value::Float(1.0).is_unchanged_by(&Value::Null));
+        assert!(Value::Int(1).is_unchanged_by(&Value::Counter(1)));
     }
 
     #[test]

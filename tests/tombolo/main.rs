@@ -17,6 +17,7 @@ mod accept;
 mod cli;
 mod convergence;
 mod crash;
+mod edits;
 mod http;
 mod json_parsing;
 mod json_patch;

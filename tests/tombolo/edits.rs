@@ -1,0 +1,86 @@
+//! Edits whose outcome is easily got wrong, one by one.
+
+use tombolo::{
+    doc::{self, Actor, Document, Edit, Form, Limits, Patch, Stamp, Value},
+    ident::Version,
+};
+
+struct Line(Document);
+
+impl Line {
+    fn new() -> Self {
+        Self(Document::new(Actor([7; 16])))
+    }
+
+    fn put(&mut self, at: Option<&Version>, json: &str) -> Version {
+        self.edit(at, &Edit::Put(value(json)))
+    }
+
+    fn merge_patch(&mut self, at: Option<&Version>, json: &str) -> Version {
+        self.edit(at, &Edit::MergePatch(value(json)))
+    }
+
+    fn edit(&mut self, at: Option<&Version>, edit: &Edit) -> Version {
+        self.0.edit(edit, at, &Stamp::default(), &Limits::default()).unwrap();
+        self.0.version()
+    }
+
+    fn shows(&self) -> String {
+        let rendering = self.0.render(Form::Typed, None).unwrap();
+        String::from_utf8(rendering.json.unwrap()).unwrap()
+    }
+}
+
+/// Typed JSON, as a value.
+fn value(json: &str) -> Value {
+    doc::parse(json.as_bytes(), Form::Typed, &Limits::default()).unwrap()
+}
+
+#[test]
+fn a_null_that_was_read_of_a_nan_leaves_it() {
+    let mut line = Line::new();
+    line.put(None, r#"{"a":{"$float":"NaN"},"b":[{"$float":"-Infinity"},1]}"#);
+    line.put(None, r#"{"a":null,"b":[null,2],"c":null}"#);
+    assert_eq!(line.shows(), r#"{"a":{"$float":"NaN"},"b":[{"$float":"-Infinity"},2],"c":null}"#);
+    line.put(None, r#"{"a":null,"b":[],"c":{"$float":"NaN"}}"#);
+    assert_eq!(line.shows(), r#"{"a":{"$float":"NaN"},"b":[],"c":{"$float":"NaN"}}"#);
+    let patch = br#"[{"op":"replace","path":"/a","value":null}]"#;
+    let patch = Patch::parse(patch, Form::Plain, &Limits::default()).unwrap();
+    line.edit(None, &Edit::JsonPatch(patch));
+    assert_eq!(line.shows(), r#"{"a":null,"b":[],"c":{"$float":"NaN"}}"#);
+}
+
+#[test]
+fn a_late_patch_with_what_won_a_conflict_settles_it_once() {
+    let mut line = Line::new();
+    line.put(Some(&Version::empty()), r#"{"a":1}"#);
+    let conflict = line.put(Some(&Version::empty()), r#"{"a":2}"#);
+    let shown = line.shows();
+    let settled = line.merge_patch(Some(&conflict), &shown);
+    assert!(line.0.conflicts().is_empty());
+    assert_eq!(line.merge_patch(Some(&conflict), &shown), settled);
+}
+
+#[test]
+fn a_late_patch_with_what_won_a_conflict_outlives_its_deletion() {
+    let mut line = Line::new();
+    let one = line.put(Some(&Version::empty()), r#"{"a":1,"k":0}"#);
+    let conflict = line.put(Some(&Version::empty()), r#"{"a":2,"k":0}"#);
+    let two: Version =
+        conflict.hashes().iter().filter(|h| !one.hashes().contains(h)).copied().collect();
+    let shown = line.shows();
+    let (won, lost) = if shown.contains(r#""a":2"#) { (&two, 1) } else { (&one, 2) };
+    line.put(Some(won), r#"{"k":0}"#);
+    assert_eq!(line.shows(), format!(r#"{{"a":{lost},"k":0}}"#));
+    line.merge_patch(Some(&conflict), &shown);
+    assert_eq!(line.shows(), shown);
+}
+
+#[test]
+fn a_late_list_that_was_cut_by_others_is_written_once() {
+    let mut line = Line::new();
+    let base = line.put(None, r#"{"l":["yx"]}"#);
+    line.put(None, r#"{"l":["a","b"]}"#);
+    let after = line.put(Some(&base), r#"{"l":[[1],"yx",null]}"#);
+    assert_eq!(line.put(Some(&base), r#"{"l":[[1],"yx",null]}"#), after);
+}
