@@ -97,11 +97,21 @@ impl<'w, 'a, T: Transactable> Put<'w, 'a, T> {
             let b = old.get(key);
             let p = self.present_slot(self.present.map(|_| &root[..]), key);
             match (new.get(key), b) {
-                (Some(n), b) => match self.decide(None, Some(n), p.as_ref()) {
-                    Step::Write(n) => self.write_over(key, b, &n)?,
-                    Step::Inside(n) => self.write_over(key, b, n)?,
-                    Step::Nothing | Step::Remove => {}
-                },
+                (Some(n), b) => {
+                    let back = |p: &&Slot| b.is_some_and(|b| b.is_visible_in(p));
+                    let step = match p.as_ref().filter(back) {
+                        // What was deleted is back meanwhile, and goes again: n is needed whole.
+                        Some(p) if !same(self.present_value(p).as_ref(), Some(n)) => {
+                            Step::Write(Cow::Borrowed(n))
+                        }
+                        _ => self.decide(None, Some(n), p.as_ref()),
+                    };
+                    match step {
+                        Step::Write(n) => self.write_over(key, b, &n)?,
+                        Step::Inside(n) => self.write_over(key, b, n)?,
+                        Step::Nothing | Step::Remove => {}
+                    }
+                }
                 (None, Some(b)) => {
                     let gone = |p: &Slot| !b.is_visible_in(p);
                     if self.present.is_none() || !p.as_ref().is_none_or(gone) {
@@ -126,12 +136,16 @@ impl<'w, 'a, T: Transactable> Put<'w, 'a, T> {
 
     /// Whether a value shows at a present place; of a map, all of its members.
     fn shows(&self, p: &Slot, n: &Value) -> bool {
-        match (self.present.map(|present| present.value(p)), n) {
+        match (self.present_value(p), n) {
             (Some(Value::Map(present)), Value::Map(_)) => {
                 changed_part(None, n, &present) == Value::Map(BTreeMap::new())
             }
             (present, n) => same(present.as_ref(), Some(n)),
         }
+    }
+
+    fn present_value(&self, p: &Slot) -> Option<Value> {
+        self.present.map(|present| present.value(p))
     }
 
     fn present_slot(&self, now: Option<&[ObjId]>, key: &str) -> Option<Slot> {

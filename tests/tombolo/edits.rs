@@ -84,3 +84,16 @@ fn a_late_list_that_was_cut_by_others_is_written_once() {
     let after = line.put(Some(&base), r#"{"l":[[1],"yx",null]}"#);
     assert_eq!(line.put(Some(&base), r#"{"l":[[1],"yx",null]}"#), after);
 }
+
+#[test]
+fn a_late_patch_of_a_deleted_document_that_came_back_is_written_whole() {
+    let mut line = Line::new();
+    let first = line.put(None, r#"{"id":{"$text":"x"}}"#);
+    line.edit(None, &Edit::Delete);
+    line.put(None, r#"{"a":{"a":"y","b":"x"}}"#);
+    let deleted = line.edit(None, &Edit::Delete);
+    line.merge_patch(Some(&first), r#"{"id":"x"}"#);
+    assert_eq!(line.shows(), r#"{"a":{"a":"y","b":"x"}}"#);
+    line.merge_patch(Some(&deleted), r#"{"a":{"a":"y","id":"z"}}"#);
+    assert_eq!(line.shows(), r#"{"a":{"a":"y","id":"z"}}"#);
+}
