@@ -120,6 +120,9 @@ impl World {
             }
         }
         for _ in 0..STEPS_MAX {
+            if u.is_empty() {
+                break;
+            }
             let at = u.int_in_range(0..=REPLICAS - 1)?;
             match u.int_in_range(0..=99u8)? {
                 0..=34 => {

@@ -59,6 +59,7 @@ impl Line {
     fn edit(&mut self, edit: &Edit, late: Option<&Version>) {
         let (stamp, limits) = (Stamp::default(), Limits::default());
         let before = self.document.value();
+        let base = late.map(|version| self.shown_at(version));
         let delta = self.document.edit(edit, late, &stamp, &limits).unwrap();
         assert_eq!(delta.after, self.document.version());
         assert_eq!(delta.deleted, self.document.is_deleted());
@@ -66,6 +67,9 @@ impl Line {
         if let (Edit::Put(new), None) = (edit, late) {
             let after = self.document.value().expect("a put brings to life");
             assert!(after.same_content(new), "{new:?} over {before:?} shows as {after:?}");
+        }
+        if let (Edit::Put(new), Some(base)) = (edit, base) {
+            check_written(base.as_ref(), new, self.document.value().as_ref());
         }
         if let Edit::Put(_) | Edit::MergePatch(_) = edit {
             assert!(!self.document.is_absent(), "{edit:?} at {late:?} brings to life");
@@ -82,6 +86,11 @@ impl Line {
         self.seen.push((rendering.version.clone(), Some(rendering)));
     }
 
+    fn shown_at(&self, version: &Version) -> Option<Value> {
+        let json = self.document.render(Form::Typed, Some(version)).unwrap().json?;
+        Some(tombolo::doc::parse(&json, Form::Typed, &Limits::default()).unwrap())
+    }
+
     /// What a version showed when it was the present is what it shows now.
     fn check_past(&self) {
         for (version, rendering) in &self.seen {
@@ -95,6 +104,29 @@ impl Line {
             let loaded = Document::load([&bytes[..]], &standing, version, Actor([8; 16])).unwrap();
             assert_eq!(loaded.render(Form::Typed, None).ok(), *then);
         }
+    }
+}
+
+/// A late put shows all that it changed, whatever came meanwhile. What lists and texts become
+/// depends on what others inserted.
+fn check_written(base: Option<&Value>, new: &Value, shown: Option<&Value>) {
+    match (base, new) {
+        (Some(base), new) if base.same_content(new) => {}
+        (_, Value::Map(members)) => {
+            let Some(Value::Map(shown)) = shown else { panic!("{new:?} shows as {shown:?}") };
+            for (key, new) in members {
+                let base = match base {
+                    Some(Value::Map(base)) => base.get(key),
+                    _ => None,
+                };
+                check_written(base, new, shown.get(key));
+            }
+        }
+        (Some(Value::List(_)), Value::List(_))
+        | (Some(Value::Text(_)), Value::Text(_) | Value::String(_)) => {
+            assert!(shown.is_some(), "{new:?} is not there");
+        }
+        _ => assert!(shown.is_some_and(|shown| shown.same_content(new)), "{new:?}: {shown:?}"),
     }
 }
 
