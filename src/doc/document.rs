@@ -5,7 +5,7 @@ use super::{
     patching,
     place::operation_name,
     put::{Put, Unnamed, without_nulls},
-    standing::{GONE, GONE_NAMES_MAX, Standing, ancestors},
+    standing::{GONE, GONE_NAMES_MAX, Standing, ancestors, settled_since},
     view::{JsonSink, Scope},
     write::Writing,
 };
@@ -412,7 +412,13 @@ impl Task<'_> {
             _ => Content::Alive,
         };
         self.apply(&mut writing, content)?;
-        let settled = writing.into_settled();
+        let mut settled = writing.into_settled();
+        if !settled.is_empty()
+            && let Some(present) = self.present
+        {
+            let already = settled_since(present.doc(), self.base);
+            settled.retain(|name| !already.contains(name));
+        }
         if self.limits.change_operations_max < tx.pending_ops() {
             let detail = format!("more than {} operations", self.limits.change_operations_max);
             return Err(Refusal::at(RefusalKind::TooLarge, "", detail));

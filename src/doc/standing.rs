@@ -243,19 +243,35 @@ fn concurrent(document: &Automerge, new: &[Change]) -> Vec<Change> {
     document.get_changes(&[]).into_iter().filter(|c| unseen.contains(&c.hash())).collect()
 }
 
+/// The containers that changes have settled since `base` that had seen all of it. Settling one
+/// of them again at this base would be another change and no other outcome.
+pub(super) fn settled_since(document: &Automerge, base: &[ChangeHash]) -> HashSet<String> {
+    let mut settled = HashSet::new();
+    for meta in document.get_changes_meta(base) {
+        let names: Vec<&str> = names_in(meta.message.as_deref()).collect();
+        if !names.is_empty() {
+            let past = ancestors(document, &meta.deps);
+            if base.iter().all(|head| past.contains(head)) {
+                settled.extend(names.into_iter().map(str::to_owned));
+            }
+        }
+    }
+    settled
+}
+
+/// The words after `tombolo:gone`, if that is what a message says.
+fn names_in(message: Option<&str>) -> impl Iterator<Item = &str> {
+    let names = message.and_then(|message| message.strip_prefix(GONE)).unwrap_or_default();
+    names.split_ascii_whitespace().take(GONE_NAMES_MAX)
+}
+
 /// The containers that a `tombolo:gone` change names; what is not a name is skipped.
 fn gone_names(change: &Change) -> Vec<OpId> {
-    let Some(names) = change.message().and_then(|message| message.strip_prefix(GONE)) else {
-        return Vec::new();
+    let operation = |name: &str| {
+        let (counter, actor) = name.split_once('@')?;
+        Some(OpId(counter.parse().ok()?, ActorId::try_from(actor).ok()?))
     };
-    names
-        .split_ascii_whitespace()
-        .take(GONE_NAMES_MAX)
-        .filter_map(|name| {
-            let (counter, actor) = name.split_once('@')?;
-            Some(OpId(counter.parse().ok()?, ActorId::try_from(actor).ok()?))
-        })
-        .collect()
+    names_in(change.message()).filter_map(operation).collect()
 }
 
 fn is_named(id: &ObjId, op: &OpId) -> bool {
