@@ -45,7 +45,7 @@ bench: ## Each figure beside its floor, in one run
 fuzz: ## Run each fuzz target for SECONDS_EACH seconds (nightly Rust, cargo-fuzz)
 	@for target in $$(cd fuzz && cargo +nightly fuzz list); do \
 		$(STEP) "fuzz $$target"; \
-		cargo +nightly fuzz run --sanitizer none $$target -- -max_total_time=$(SECONDS_EACH) -rss_limit_mb=512 -timeout=5 || exit 1; \
+		cargo +nightly fuzz run --release --sanitizer none $$target -- -max_total_time=$(SECONDS_EACH) -rss_limit_mb=512 -timeout=5 || exit 1; \
 	done
 
 soak: ## The properties over SEEDS seeds each
