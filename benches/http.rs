@@ -169,14 +169,14 @@ fn is_whole(answer: &[u8]) -> bool {
 }
 
 fn get_request(worker: usize, count: usize) -> Vec<u8> {
-    format!("GET /v1/bench/doc-{worker}-{count} HTTP/1.1\r\nhost: a\r\n\r\n").into_bytes()
+    format!("GET /v1/bench/doc-{worker}-{count} HTTP/1.1\r\nhost: localhost\r\n\r\n").into_bytes()
 }
 
 fn put(worker: usize, count: usize) -> Vec<u8> {
     let body = document(count);
     let length = body.len();
     format!(
-        "PUT /v1/bench/doc-{worker}-{count} HTTP/1.1\r\nhost: a\r\ncontent-type: \
+        "PUT /v1/bench/doc-{worker}-{count} HTTP/1.1\r\nhost: localhost\r\ncontent-type: \
          application/json\r\ncontent-length: {length}\r\n\r\n{body}"
     )
     .into_bytes()

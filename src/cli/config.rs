@@ -32,6 +32,8 @@ pub(crate) struct Config {
     pub(crate) data: PathBuf,
     /// Where to listen.
     pub(crate) listen: SocketAddr,
+    /// The names that the node answers to, beside those of loopback; none: see [`http::Hosts::of`].
+    pub(crate) hosts: Vec<String>,
     /// When a write is answered.
     pub(crate) durability: Durability,
     /// What is logged, as `RUST_LOG` writes it.
@@ -99,6 +101,7 @@ impl Default for Config {
         Self {
             data: "./tombolo-data".into(),
             listen: SocketAddr::from(([127, 0, 0, 1], 7420)),
+            hosts: Vec::new(),
             durability: Durability::Sync,
             log: "info".into(),
             cache: Cache { documents_bytes: 256 << 20, blocks_bytes: 256 << 20 },
@@ -136,7 +139,17 @@ impl Config {
                 self.listen
             )));
         }
+        self.hosts()?;
         self.limits.check()
+    }
+
+    /// The hosts that requests may be for.
+    fn hosts(&self) -> Result<http::Hosts, Failure> {
+        let host = |text: &String| {
+            text.parse().map_err(|error| Failure::Usage(format!("`hosts`: {text:?}: {error}")))
+        };
+        let named = self.hosts.iter().map(host).collect::<Result<_, _>>()?;
+        Ok(http::Hosts::of(self.listen.ip(), named))
     }
 
     /// Bounds of one document and one edit.
@@ -151,14 +164,15 @@ impl Config {
     }
 
     /// Bounds of requests.
-    pub(crate) fn http(&self) -> http::Options {
-        http::Options {
+    pub(crate) fn http(&self) -> Result<http::Options, Failure> {
+        Ok(http::Options {
             body_bytes_max: self.limits.body_bytes_max,
             body_bytes_per_second_min: self.limits.body_bytes_per_second_min,
             answer_time: Duration::from_secs(self.limits.request_seconds_max),
             header_bytes_max: self.limits.header_bytes_max,
             header_count_max: self.limits.header_count_max,
-        }
+            hosts: self.hosts()?,
+        })
     }
 
     /// Bounds of connections.
@@ -328,6 +342,23 @@ mod tests {
             let flags = Serve { insecure, ..Serve::default() };
             assert_eq!(config.check(&flags).is_ok(), fine, "{address}");
         }
+    }
+
+    #[test]
+    fn hosts_are_names_without_a_port() {
+        for (file, fine) in [
+            ("hosts = ['db.example.com', '192.0.2.1', '[2001:db8::1]']", true),
+            ("hosts = []", true),
+            ("hosts = ['db.example.com:80']", false),
+            ("hosts = ['http://db.example.com']", false),
+            ("hosts = ['*']", false),
+        ] {
+            let config = resolve(file, "", &Serve::default()).unwrap();
+            assert_eq!(config.check(&Serve::default()).is_ok(), fine, "{file}");
+        }
+        let config = resolve("", "hosts = ['a', 'b']", &Serve::default()).unwrap();
+        let named = ["a", "b"].map(|name| name.parse().unwrap());
+        assert_eq!(config.http().unwrap().hosts, http::Hosts::Only(named.into()));
     }
 
     #[test]

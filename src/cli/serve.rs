@@ -29,7 +29,7 @@ pub(crate) async fn run(flags: &Serve, voice: Voice) -> anyhow::Result<()> {
     let listen = config.listen;
     let listener = TcpListener::bind(listen).await.with_context(|| listen.to_string())?;
     let address = listener.local_addr()?;
-    let api = http::Api::new(node.clone(), config.http());
+    let api = http::Api::new(node.clone(), config.http()?);
     output::talk(&format!("listening on http://{address} node {}", node.id()));
     if address.ip().to_canonical().is_loopback() {
         tracing::info!("no authentication: every program on this machine may read and write");

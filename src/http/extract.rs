@@ -1,7 +1,7 @@
 //! What a request brings: its query and its body, parsed at the rim and bounded.
 
 use super::{
-    Api,
+    Api, Hosts,
     problem::{Code, Problem},
 };
 use axum::{
@@ -93,6 +93,8 @@ pub struct Options {
     pub header_bytes_max: usize,
     /// Most header fields of a request.
     pub header_count_max: usize,
+    /// The hosts that requests may be for.
+    pub hosts: Hosts,
 }
 
 impl Default for Options {
@@ -103,6 +105,7 @@ impl Default for Options {
             answer_time: Duration::from_secs(30),
             header_bytes_max: 16 << 10,
             header_count_max: 64,
+            hosts: Hosts::default(),
         }
     }
 }

@@ -3,8 +3,8 @@
 //! - Every path is in the table below; a path that is not there does not exist.
 //! - Names are parsed at the rim: no handler sees a collection, key or version as text.
 //! - Every refusal is a problem document from the one table in [`Code`].
-//! - When several refusals apply, the first of these is given: route, header fields, media type,
-//!   body, then whatever the node says.
+//! - When several refusals apply, the first of these is given: whom the request is for and who made
+//!   it, route, header fields, media type, body, then whatever the node says.
 //! - What a client sends is bounded in bytes and in time before anything is made of it.
 //!
 //! There is no router from a crate here: they decode and normalise paths before they match them,
@@ -15,6 +15,7 @@ mod conflicts;
 mod deadline;
 mod documents;
 mod extract;
+mod host;
 mod list;
 mod media;
 mod node;
@@ -29,6 +30,7 @@ mod version;
 pub use accept::{Listener, serve};
 pub use deadline::Connections;
 pub use extract::Options;
+pub use host::{Host, HostError, Hosts};
 pub use problem::Code;
 pub use service::Api;
 

@@ -30,6 +30,8 @@ pub enum Code {
     BadQuery,
     /// A collection or key that can name nothing.
     BadKey,
+    /// The request is for another host, or a page of another origin made it.
+    Forbidden,
     /// No such route.
     NotFound,
     /// No such document.
@@ -91,6 +93,7 @@ impl Code {
         Self::BadHeader,
         Self::BadQuery,
         Self::BadKey,
+        Self::Forbidden,
         Self::NotFound,
         Self::DocumentNotFound,
         Self::DocumentDeleted,
@@ -123,6 +126,7 @@ impl Code {
             Self::BadHeader => ("bad_header", 400, "A header field is not understood", None),
             Self::BadQuery => ("bad_query", 400, "A query parameter is not understood", None),
             Self::BadKey => ("bad_key", 400, "Not the name of a document", None),
+            Self::Forbidden => ("forbidden", 403, "Not from there, or not by that name", None),
             Self::NotFound => ("not_found", 404, "No such route", None),
             Self::DocumentNotFound => ("document_not_found", 404, "No such document", None),
             Self::DocumentDeleted => ("document_deleted", 404, "The document was deleted", None),

@@ -3,6 +3,7 @@
 use super::{
     TABLE,
     extract::{Call, Options},
+    host,
     problem::{Code, Problem},
     reply,
 };
@@ -128,7 +129,9 @@ impl Api {
 
     /// Runs the handler. A panic in it is an answer like any other, and ends nothing else.
     async fn handle(&self, call: Call, id: &HeaderValue) -> Response<Body> {
-        if let Err(problem) = self.check(&call.head) {
+        let admitted = self.measure(&call.head);
+        let admitted = admitted.and_then(|()| host::check(&call.head, &self.options().hosts));
+        if let Err(problem) = admitted {
             return problem.into_response();
         }
         let answer = AssertUnwindSafe(TABLE.answer(call)).catch_unwind().await;
@@ -142,7 +145,7 @@ impl Api {
     }
 
     /// Refuses a head that is larger than the limits.
-    fn check(&self, head: &Parts) -> Result<(), Problem> {
+    fn measure(&self, head: &Parts) -> Result<(), Problem> {
         let options = self.options();
         // As HTTP/1.1 writes it: `verb path HTTP/1.1`, each field as `name: value`, an empty line.
         let path = head.uri.path_and_query().map_or(0, |path| path.as_str().len());

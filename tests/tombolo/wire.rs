@@ -32,10 +32,10 @@ async fn exchange(address: SocketAddr, bytes: &[u8]) -> String {
 #[tokio::test]
 async fn requests_in_a_row_are_framed_whatever_their_answers() {
     let address = serve().await;
-    let put = "PUT /v1/notes/a HTTP/1.1\r\nhost: x\r\ncontent-length: 7\r\n\r\n{\"a\":1}";
+    let put = "PUT /v1/notes/a HTTP/1.1\r\nhost: localhost\r\ncontent-length: 7\r\n\r\n{\"a\":1}";
     let answer = exchange(
         address,
-        &format!("{put}{put}GET /livez HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+        &format!("{put}{put}GET /livez HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
             .into_bytes(),
     )
     .await;
@@ -50,10 +50,9 @@ async fn requests_in_a_row_are_framed_whatever_their_answers() {
     ];
     let mut requests = String::new();
     for line in lines {
-        requests += &format!("{line} HTTP/1.1\r\nhost: x\r\nif-none-match: \"x\"\r\n\r\n");
+        requests += &format!("{line} HTTP/1.1\r\nhost: localhost\r\nif-none-match: \"x\"\r\n\r\n");
     }
-    requests +=
-        "GET /v1/notes/a HTTP/1.1\r\nhost: x\r\nif-none-match: *\r\nconnection: close\r\n\r\n";
+    requests += "GET /v1/notes/a HTTP/1.1\r\nhost: localhost\r\nif-none-match: *\r\nconnection: close\r\n\r\n";
     let answer = exchange(address, requests.as_bytes()).await;
     let statuses: Vec<&str> = answer
         .lines()
@@ -71,11 +70,14 @@ async fn a_body_that_is_too_large_is_refused_and_its_sender_reads_why() {
     let address = serve().await;
     let mut requests = Vec::new();
     let large = vec![b' '; 9 << 20];
-    let head =
-        format!("PUT /v1/notes/a HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n", large.len());
+    let head = format!(
+        "PUT /v1/notes/a HTTP/1.1\r\nhost: localhost\r\ncontent-length: {}\r\n\r\n",
+        large.len()
+    );
     requests.push([head.as_bytes(), &large].concat());
     let mut chunked =
-        b"PUT /v1/notes/a HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n".to_vec();
+        b"PUT /v1/notes/a HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n"
+            .to_vec();
     for chunk in large.chunks(1 << 16) {
         chunked.extend_from_slice(format!("{:x}\r\n", chunk.len()).as_bytes());
         chunked.extend_from_slice(chunk);
@@ -93,14 +95,12 @@ async fn a_body_that_is_too_large_is_refused_and_its_sender_reads_why() {
 async fn a_client_that_asks_first_is_not_sent_the_body() {
     let address = serve().await;
     let mut stream = TcpStream::connect(address).await.unwrap();
-    let head =
-        "PUT /v1/notes/a HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: 2\r\n\r\n";
+    let head = "PUT /v1/notes/a HTTP/1.1\r\nhost: localhost\r\nexpect: 100-continue\r\ncontent-length: 2\r\n\r\n";
     stream.write_all(head.as_bytes()).await.unwrap();
     let mut answer = [0; 12];
     stream.read_exact(&mut answer).await.unwrap();
     assert_eq!(&answer, b"HTTP/1.1 100");
-    let refused =
-        "PUT /v1/_no HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: 2\r\n\r\n";
+    let refused = "PUT /v1/_no HTTP/1.1\r\nhost: localhost\r\nexpect: 100-continue\r\ncontent-length: 2\r\n\r\n";
     let answer = exchange(address, refused.as_bytes()).await;
     assert!(answer.starts_with("HTTP/1.1 404"), "{answer}");
 }
@@ -111,9 +111,9 @@ async fn what_is_no_http_is_refused_without_a_body() {
     for (request, status) in [
         ("nonsense\r\n\r\n", "HTTP/1.1 400"),
         ("GET /v1/notes/a b HTTP/1.1\r\n\r\n", "HTTP/1.1 400"),
-        ("GET /v1/notes/a HTTP/1.1\r\nhost: x\r\na\u{1}: b\r\n\r\n", "HTTP/1.1 400"),
+        ("GET /v1/notes/a HTTP/1.1\r\nhost: localhost\r\na\u{1}: b\r\n\r\n", "HTTP/1.1 400"),
         (
-            "PUT /v1/notes/a HTTP/1.1\r\nhost: x\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\n",
+            "PUT /v1/notes/a HTTP/1.1\r\nhost: localhost\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\n",
             "HTTP/1.1 400",
         ),
         ("GET /livez HTTP/1.0\r\n\r\n", "HTTP/1.0 200"),
@@ -137,7 +137,7 @@ async fn a_body_that_is_too_large_ends_its_stream_of_http_2_and_no_other() {
     let large = Full::new(Bytes::from(vec![b' '; 9 << 20]));
     let chunked = large.clone().map_frame(|frame| frame).boxed();
     for (body, status) in [(large.boxed(), 413), (chunked, 413), (Full::from("{}").boxed(), 201)] {
-        let request = Request::put("http://x/v1/notes/a").body(body).unwrap();
+        let request = Request::put("http://localhost/v1/notes/a").body(body).unwrap();
         let answer = client.send_request(request).await.unwrap();
         assert_eq!(answer.status(), status);
         assert!(answer.headers().get("connection").is_none());
