@@ -19,7 +19,8 @@ use axum::http::{StatusCode, header};
 /// GET and HEAD: the document, now or as it was.
 pub(crate) async fn get(call: Call, name: Name) -> Answer {
     let mut query = call.query()?;
-    let parse = |text: &str| text.parse::<Version>().ok();
+    // The version that saw nothing is one, but no state of a document.
+    let parse = |text: &str| text.parse().ok().filter(|version: &Version| !version.is_empty());
     let at = query.parsed("at", parse, "hashes of 64 lower-case hex digits, joined by `.`")?;
     query.end()?;
     let headers = &call.head.headers;

@@ -159,6 +159,13 @@ async fn every_refusal_has_its_status_and_code() {
         ("GET /v1/notes/a?x=1", &[], "", 400, "bad_query"),
         ("PUT /v1/notes/a?at=", &[], "{}", 400, "bad_query"),
         ("GET /v1/notes/a?at=xyz", &[], "", 400, "bad_query"),
+        ("GET /v1/notes/a?at=", &[], "", 400, "bad_query"),
+        ("GET /v1/notes/a?at", &[], "", 400, "bad_query"),
+        ("GET /v1/notes/a?=1", &[], "", 400, "bad_query"),
+        ("GET /v1/notes/a/_conflicts?after=", &[], "", 400, "bad_query"),
+        ("GET /v1/notes?limit=", &[], "", 400, "bad_query"),
+        ("GET /v1/notes?after=", &[], "", 400, "bad_query"),
+        ("GET /v1/notes?values=", &[], "", 400, "bad_query"),
         ("GET /v1/notes?limit=0", &[], "", 400, "bad_query"),
         ("GET /v1/notes?limit=1001", &[], "", 400, "bad_query"),
         ("GET /v1/notes?after=x", &[], "", 400, "bad_query"),
@@ -495,6 +502,8 @@ async fn a_list_goes_page_by_page_or_line_by_line() {
     };
     let all = client.ask("GET /v1/notes", &[], "").await;
     assert_eq!(keys(&all), ["b1", "b2", "b3", "c"]);
+    let unfiltered = client.ask("GET /v1/notes?prefix=", &[], "").await;
+    assert_eq!(unfiltered.body, all.body, "every key begins with nothing");
     let row = &all.json()["documents"][0];
     assert_eq!((&row["value"], &row["conflicts"]), (&json!({"x": 1.0}), &json!(0)));
     assert!(row["document"].as_str().unwrap().starts_with("automerge:"));
