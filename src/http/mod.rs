@@ -23,6 +23,7 @@ mod paging;
 mod prefer;
 mod problem;
 mod reply;
+mod rest;
 mod route;
 mod service;
 mod version;

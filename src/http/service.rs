@@ -5,7 +5,7 @@ use super::{
     extract::{Call, Options},
     host,
     problem::{Code, Problem},
-    reply,
+    reply, rest,
 };
 use crate::node::{self, Node};
 use axum::{
@@ -107,20 +107,39 @@ impl Api {
         B: HttpBody<Data = Bytes> + Send + 'static,
         B::Error: Into<axum::BoxError>,
     {
+        let request = request.map(Body::new);
+        if request.version() == Version::HTTP_2 {
+            self.answer_stream(request).await
+        } else {
+            self.respond(request).await
+        }
+    }
+
+    /// Answers a request of HTTP/2, whose stream ends alone.
+    async fn answer_stream(&self, request: Request<Body>) -> Response<Body> {
+        let (head, body) = request.into_parts();
+        let (body, mut unread) = rest::lend(body);
+        let mut response = self.respond(Request::from_parts(head, body)).await;
+        response.headers_mut().remove(header::CONNECTION);
+        match unread.try_recv() {
+            Ok(rest) => {
+                response.map(|body| rest::read_on(body, rest, self.options().body_bytes_max))
+            }
+            Err(_) => response,
+        }
+    }
+
+    /// The answer as every protocol has it.
+    async fn respond(&self, request: Request<Body>) -> Response<Body> {
         let (head, body) = request.into_parts();
         let id = self.request_id(&head.headers);
-        let (method, protocol) = (head.method.clone(), head.version);
-        let call = Call { api: self.clone(), head, body: Body::new(body) };
-        let mut response = self.handle(call, &id).await;
+        let method = head.method.clone();
+        let mut response = self.handle(Call { api: self.clone(), head, body }, &id).await;
         let status = response.status();
         if method == Method::HEAD && status != StatusCode::NOT_MODIFIED {
             strip_body(&mut response);
         }
         let headers = response.headers_mut();
-        if protocol == Version::HTTP_2 {
-            // There a stream ends alone, and the field is not allowed.
-            headers.remove(header::CONNECTION);
-        }
         headers.insert(header::VARY, VARY);
         headers.insert(header::X_CONTENT_TYPE_OPTIONS, NOSNIFF);
         headers.insert(REQUEST_ID, id);

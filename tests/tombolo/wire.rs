@@ -145,3 +145,63 @@ async fn a_body_that_is_too_large_ends_its_stream_of_http_2_and_no_other() {
         assert!(body.starts_with(b"{"), "{body:?}");
     }
 }
+
+/// A frame of HTTP/2 (RFC 9113, 4.1): kind, flags, stream, payload.
+type H2Frame = (u8, u8, u8, Vec<u8>);
+
+const DATA: u8 = 0;
+const HEADERS: u8 = 1;
+const RST_STREAM: u8 = 3;
+const SETTINGS: u8 = 4;
+const END_STREAM: u8 = 1;
+const END_HEADERS: u8 = 4;
+
+fn h2_frame((kind, flags, stream, payload): H2Frame) -> Vec<u8> {
+    let length = u8::try_from(payload.len()).unwrap();
+    [&[0, 0, length, kind, flags, 0, 0, 0, stream], payload.as_slice()].concat()
+}
+
+/// The next frame of stream 1 that is of one of these kinds.
+async fn next_h2_frame(stream: &mut TcpStream, kinds: &[u8]) -> H2Frame {
+    loop {
+        let mut head = [0; 9];
+        stream.read_exact(&mut head).await.unwrap();
+        let mut payload = vec![0; usize::from(head[1]) << 8 | usize::from(head[2])];
+        stream.read_exact(&mut payload).await.unwrap();
+        if head[8] == 1 && kinds.contains(&head[3]) {
+            return (head[3], head[4], 1, payload);
+        }
+    }
+}
+
+/// The fields of a PUT, each a literal under a name of the static table (RFC 7541, appendix A).
+fn h2_put(path: &str, length: &str) -> Vec<u8> {
+    let fields: [(&[u8], &str); 5] =
+        [(&[6], "http"), (&[2], "PUT"), (&[4], path), (&[1], "localhost"), (&[15, 13], length)];
+    let literal = |(name, value): (&[u8], &str)| {
+        [name, &[u8::try_from(value.len()).unwrap()], value.as_bytes()].concat()
+    };
+    fields.map(literal).concat()
+}
+
+#[tokio::test]
+async fn a_refusal_in_http_2_stays_open_for_the_body_and_no_reset_overtakes_it() {
+    let address = serve().await;
+    for (path, length, code) in
+        [("/v1/notes/a", "8388609", "too_large"), ("/v1/_nothing", "9", "not_found")]
+    {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.unwrap();
+        let settings = h2_frame((SETTINGS, 0, 0, Vec::new()));
+        let head = h2_frame((HEADERS, END_HEADERS, 1, h2_put(path, length)));
+        stream.write_all(&[settings, head].concat()).await.unwrap();
+        let kinds = [DATA, RST_STREAM];
+        let (kind, flags, _, answer) = next_h2_frame(&mut stream, &kinds).await;
+        assert_eq!((kind, flags), (DATA, 0), "open behind its last byte");
+        assert!(String::from_utf8(answer).unwrap().contains(code));
+        let body = h2_frame((DATA, 0, 1, b"1234".to_vec()));
+        stream.write_all(&body).await.unwrap();
+        let ended = next_h2_frame(&mut stream, &kinds).await;
+        assert_eq!(ended, (DATA, END_STREAM, 1, Vec::new()));
+    }
+}
