@@ -150,6 +150,7 @@ impl Api {
     async fn handle(&self, call: Call, id: &HeaderValue) -> Response<Body> {
         let admitted = self.measure(&call.head);
         let admitted = admitted.and_then(|()| host::check(&call.head, &self.options().hosts));
+        let admitted = admitted.and_then(|()| check_coding(&call.head.headers));
         if let Err(problem) = admitted {
             return problem.into_response();
         }
@@ -196,6 +197,19 @@ impl Api {
             }
         }
     }
+}
+
+/// Refuses a body in a coding that nothing here undoes. hyper takes all that end in `chunked`, since
+/// it can tell where they end (RFC 9112, 6.3).
+fn check_coding(headers: &HeaderMap) -> Result<(), Problem> {
+    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
+    let known =
+        codings.next().is_none_or(|coding| coding.as_bytes().eq_ignore_ascii_case(b"chunked"));
+    if known && codings.next().is_none() {
+        return Ok(());
+    }
+    let refused = Problem::header(&header::TRANSFER_ENCODING, "`chunked`, and nothing else");
+    Err(refused.hint(header::CONNECTION, "close"))
 }
 
 /// What HEAD answers: the fields of the GET, with the length that its body would have.

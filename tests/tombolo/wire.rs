@@ -92,6 +92,34 @@ async fn a_body_that_is_too_large_is_refused_and_its_sender_reads_why() {
 }
 
 #[tokio::test]
+async fn a_body_in_a_coding_that_is_not_undone_is_refused_and_the_connection_ends() {
+    let address = serve().await;
+    for (coding, status) in [
+        ("transfer-encoding: chunked", "HTTP/1.1 201"),
+        ("transfer-encoding: Chunked", "HTTP/1.1 200"),
+        ("transfer-encoding: gzip, chunked", "HTTP/1.1 400"),
+        ("transfer-encoding: gzip\r\ntransfer-encoding: chunked", "HTTP/1.1 400"),
+        ("transfer-encoding: chunked, chunked", "HTTP/1.1 400"),
+        ("transfer-encoding: chunked;q=1", "HTTP/1.1 400"),
+        ("transfer-encoding: gzip", "HTTP/1.1 400"),
+        ("transfer-encoding: identity", "HTTP/1.1 400"),
+        ("transfer-encoding:", "HTTP/1.1 400"),
+    ] {
+        let put = format!("PUT /v1/notes/a HTTP/1.1\r\nhost: localhost\r\n{coding}\r\n\r\n");
+        let get = "GET /livez HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
+        let answer =
+            exchange(address, format!("{put}2\r\n{{}}\r\n0\r\n\r\n{get}").as_bytes()).await;
+        assert!(answer.starts_with(status), "{coding}: {answer}");
+        let answers = if status.ends_with("400") { 1 } else { 2 };
+        assert_eq!(answer.matches("HTTP/1.1 ").count(), answers, "{coding}: {answer}");
+    }
+    let coded = "PUT /v1/notes/a HTTP/1.1\r\nhost: localhost\r\n\
+                 transfer-encoding: gzip, chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n";
+    let answer = exchange(address, coded.as_bytes()).await;
+    assert!(answer.contains("connection: close") && answer.contains("bad_header"), "{answer}");
+}
+
+#[tokio::test]
 async fn a_client_that_asks_first_is_not_sent_the_body() {
     let address = serve().await;
     let mut stream = TcpStream::connect(address).await.unwrap();
