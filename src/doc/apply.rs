@@ -74,7 +74,8 @@ impl Model<'_> {
             }
             Operation::Test { path, value } => {
                 let holds = self.at(path).is_ok_and(|found| found.reads_equal(value));
-                let failed = || refusal(RefusalKind::PatchTestFailed, path, "a test did not hold");
+                let failed =
+                    || refusal(RefusalKind::PatchTestFailed, path, "here is not what it names");
                 holds.then_some(()).ok_or_else(failed)
             }
             Operation::Increment { path, by } => self.increment(path, *by),

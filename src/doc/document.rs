@@ -498,7 +498,7 @@ fn map_of(value: &Value) -> Result<&BTreeMap<String, Value>, Refusal> {
     match value {
         Value::Map(map) => Ok(map),
         _ => {
-            let detail = "the root of a document is an object";
+            let detail = "a list or a plain value goes under a key of it";
             Err(Refusal::new(RefusalKind::RootMustBeObject, detail))
         }
     }

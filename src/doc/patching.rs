@@ -80,7 +80,8 @@ impl<T: Transactable> Patching<'_, '_, T> {
                     Ok(place) => self.value(&place).reads_equal(value),
                     Err(_) => false,
                 };
-                let failed = || refusal(RefusalKind::PatchTestFailed, path, "a test did not hold");
+                let failed =
+                    || refusal(RefusalKind::PatchTestFailed, path, "here is not what it names");
                 holds.then_some(()).ok_or_else(failed)
             }
             Operation::Increment { path, by } => self.increment(path, *by),
@@ -220,7 +221,7 @@ impl<T: Transactable> Patching<'_, '_, T> {
                 Value::Map(map) => Put::new(self.write, None).map(&[ROOT], map, None, Unnamed::Go),
                 _ => Err(Refusal::new(
                     RefusalKind::RootMustBeObject,
-                    "the root of a document is an object",
+                    "a list or a plain value goes under a key of it",
                 )),
             },
             Place::Member { maps, key, slot } => {

@@ -200,7 +200,7 @@ impl Problem {
 
     /// `bad_query`, naming the parameter.
     pub(crate) fn query(name: &str, detail: &str) -> Self {
-        Self::new(Code::BadQuery, format!("{name}: {detail}"))
+        Self::new(Code::BadQuery, format!("`{name}`: {detail}"))
     }
 
     /// `internal`. What happened is for the log; a client is told nothing of the inside.
@@ -290,21 +290,33 @@ impl From<Refusal> for Problem {
 
 impl From<node::Error> for Problem {
     fn from(error: node::Error) -> Self {
-        let detail = error.to_string();
-        let (code, version) = match error {
-            node::Error::Refused(refusal) => return refusal.into(),
-            node::Error::Internal(cause) => return Self::defect(cause),
-            node::Error::NotFound => (Code::DocumentNotFound, None),
-            node::Error::Deleted(version) => (Code::DocumentDeleted, Some(version)),
-            node::Error::VersionNotFound => (Code::VersionNotFound, None),
-            node::Error::PreconditionFailed(version) => (Code::PreconditionFailed, version),
-            node::Error::ReadOnly(_) => (Code::ReadOnly, None),
-            node::Error::Stalled => (Code::WriteStalled, None),
-            node::Error::Damaged(_) => (Code::Quarantined, None),
-            node::Error::Stopping => (Code::NotReady, None),
-            node::Error::TooManyCollections => (Code::TooLarge, None),
-        };
-        Self { version, ..Self::new(code, detail) }
+        let text = error.to_string();
+        match error {
+            node::Error::Refused(refusal) => refusal.into(),
+            node::Error::Internal(cause) => Self::defect(cause),
+            node::Error::NotFound => {
+                Self::new(Code::DocumentNotFound, "nothing was ever written under this key")
+            }
+            node::Error::Deleted(version) => {
+                let detail = "`at` reads what it was before, and a write brings it back";
+                Self { version: Some(version), ..Self::new(Code::DocumentDeleted, detail) }
+            }
+            node::Error::VersionNotFound => {
+                Self::new(Code::VersionNotFound, "not all changes that it names are here")
+            }
+            node::Error::PreconditionFailed(version) => {
+                let detail = match version {
+                    Some(_) => "it is at the version of this answer: read it again",
+                    None => "it does not exist",
+                };
+                Self { version, ..Self::new(Code::PreconditionFailed, detail) }
+            }
+            node::Error::ReadOnly(_) => Self::new(Code::ReadOnly, text),
+            node::Error::Stalled => Self::new(Code::WriteStalled, text),
+            node::Error::Damaged(what) => Self::new(Code::Quarantined, what),
+            node::Error::Stopping => Self::new(Code::NotReady, text),
+            node::Error::TooManyCollections => Self::new(Code::TooLarge, text),
+        }
     }
 }
 

@@ -188,7 +188,10 @@ impl Site {
 }
 
 fn no_route() -> Problem {
-    Problem::new(Code::NotFound, "there is no such route")
+    Problem::new(
+        Code::NotFound,
+        "nothing is at this path; a document is at `/v1/{collection}/{key}`",
+    )
 }
 
 /// A name from its segment.
