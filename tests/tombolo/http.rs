@@ -23,28 +23,28 @@ use tombolo::{
     store::{Fault, MemoryEngine},
 };
 
-const MERGE: &str = "content-type: application/merge-patch+json";
-const PATCH: &str = "content-type: application/json-patch+json";
+pub(crate) const MERGE: &str = "content-type: application/merge-patch+json";
+pub(crate) const PATCH: &str = "content-type: application/json-patch+json";
 const TYPED: &str = "application/vnd.tombolo.typed+json";
 
 /// An interface, and the requests made of it.
-struct Client(Api);
+pub(crate) struct Client(Api);
 
 /// An answer, read to its end.
 #[derive(Debug)]
-struct Reply {
-    status: StatusCode,
+pub(crate) struct Reply {
+    pub(crate) status: StatusCode,
     headers: HeaderMap,
-    body: Bytes,
+    pub(crate) body: Bytes,
 }
 
 impl Client {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(Api::new(crate::node(), Options::default()))
     }
 
     /// `VERB path`, fields as `name: value`, and the body. The host is a good one if none is named.
-    async fn ask(&self, line: &str, fields: &[&str], body: impl Into<Body>) -> Reply {
+    pub(crate) async fn ask(&self, line: &str, fields: &[&str], body: impl Into<Body>) -> Reply {
         let (verb, path) = line.split_once(' ').unwrap();
         let mut request = Request::builder().method(verb).uri(path);
         if !fields.iter().any(|field| field.starts_with("host:")) {
@@ -81,12 +81,17 @@ impl Reply {
         self.json()["code"].as_str().unwrap_or_default().into()
     }
 
+    /// Status and code of a refusal.
+    pub(crate) fn refusal(&self) -> (u16, String) {
+        (self.status.as_u16(), self.code())
+    }
+
     /// The version without quotes, hashes joined by `.`.
-    fn version(&self) -> String {
+    pub(crate) fn version(&self) -> String {
         self.field("version").replace("\", \"", ".").replace('"', "")
     }
 
-    fn text(&self) -> &str {
+    pub(crate) fn text(&self) -> &str {
         std::str::from_utf8(&self.body).unwrap()
     }
 }
