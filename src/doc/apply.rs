@@ -55,7 +55,7 @@ impl Model<'_> {
             Operation::Add { path, value } => self.add(path, value.clone()),
             Operation::Remove { path } => self.remove(path).map(drop),
             Operation::Replace { path, value } => {
-                self.check_depth(path, value)?;
+                self.limits.check_depth(path.0.len(), path, value)?;
                 *self.at(path)? = value.clone();
                 Ok(())
             }
@@ -99,7 +99,7 @@ impl Model<'_> {
     }
 
     fn add(&mut self, path: &Pointer, value: Value) -> Result<(), Refusal> {
-        self.check_depth(path, &value)?;
+        self.limits.check_depth(path.0.len(), path, &value)?;
         let (keys_max, length_max) = (self.limits.object_keys_max, self.limits.list_length_max);
         let grown = match self.parent(path)? {
             None => {
@@ -164,7 +164,7 @@ impl Model<'_> {
     ) -> Result<(), Refusal> {
         if let SpliceInsert::List(elements) = insert {
             for element in elements {
-                self.check_depth_at(path.0.len() + 1, path, element)?;
+                self.limits.check_depth(path.0.len() + 1, path, element)?;
             }
         }
         let length_max = self.limits.list_length_max;
@@ -188,19 +188,6 @@ impl Model<'_> {
             }
         }
         Ok(())
-    }
-
-    fn check_depth(&self, path: &Pointer, value: &Value) -> Result<(), Refusal> {
-        self.check_depth_at(path.0.len(), path, value)
-    }
-
-    /// A container inside of `levels` others nests as deep as they and itself together.
-    fn check_depth_at(&self, levels: usize, path: &Pointer, value: &Value) -> Result<(), Refusal> {
-        if value.depth() == 0 || levels + value.depth() <= self.limits.depth_max {
-            return Ok(());
-        }
-        let detail = format!("nested deeper than {} levels", self.limits.depth_max);
-        Err(refusal(RefusalKind::TooDeep, path, &detail))
     }
 }
 

@@ -1,5 +1,7 @@
 //! The bounds of one document and one edit.
 
+use super::{Pointer, Refusal, RefusalKind, Value};
+
 /// Bounds of what an edit may make, each with a name in the configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
@@ -24,5 +26,23 @@ impl Default for Limits {
             change_operations_max: 250_000,
             document_bytes_max: 16 << 20,
         }
+    }
+}
+
+impl Limits {
+    /// Refuses a value that would nest too deep at `path`. A container inside of `levels` others
+    /// nests as deep as they and itself together; what is no container nests nowhere.
+    pub(super) fn check_depth(
+        &self,
+        levels: usize,
+        path: &Pointer,
+        value: &Value,
+    ) -> Result<(), Refusal> {
+        let depth = value.depth();
+        if depth == 0 || levels + depth <= self.depth_max {
+            return Ok(());
+        }
+        let detail = format!("nested deeper than {} levels", self.depth_max);
+        Err(Refusal::at(RefusalKind::TooDeep, path.to_string(), detail))
     }
 }

@@ -53,7 +53,7 @@ impl<T: Transactable> Patching<'_, '_, T> {
                 self.remove(path, place)
             }
             Operation::Replace { path, value } => {
-                self.check_depth(path.0.len(), path, value)?;
+                self.limits.check_depth(path.0.len(), path, value)?;
                 let place = self.place(path)?;
                 self.replace(place, value)
             }
@@ -142,7 +142,7 @@ impl<T: Transactable> Patching<'_, '_, T> {
     }
 
     fn add(&mut self, path: &Pointer, value: &Value) -> Result<(), Refusal> {
-        self.check_depth(path.0.len(), path, value)?;
+        self.limits.check_depth(path.0.len(), path, value)?;
         let Some(last) = path.0.last() else { return self.replace(Place::Root, value) };
         match self.parent(path)? {
             Parent::Map(maps) => match self.write.scope().slot(&maps, last) {
@@ -308,7 +308,7 @@ impl<T: Transactable> Patching<'_, '_, T> {
             }
             (Some(Shown::List(list)), SpliceInsert::List(insert)) => {
                 for value in insert {
-                    self.check_depth(path.0.len() + 1, path, value)?;
+                    self.limits.check_depth(path.0.len() + 1, path, value)?;
                 }
                 let list = list.clone();
                 let items = self.write.scope().items(&list);
@@ -325,14 +325,6 @@ impl<T: Transactable> Patching<'_, '_, T> {
                 "a string is spliced into a text or string, an array into a list",
             )),
         }
-    }
-
-    /// A container inside of `levels` others nests as deep as they and itself together.
-    fn check_depth(&self, levels: usize, path: &Pointer, value: &Value) -> Result<(), Refusal> {
-        if value.depth() == 0 || levels + value.depth() <= self.limits.depth_max {
-            return Ok(());
-        }
-        Err(refusal(RefusalKind::TooDeep, path, "nested too deep"))
     }
 }
 
