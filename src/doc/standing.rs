@@ -22,7 +22,7 @@ use automerge::{
     ActorId, Automerge, Change, ChangeHash, ObjId, ROOT, ReadDoc, ScalarValue,
     legacy::{ElementId, Key, ObjectId, OpId, OpType},
 };
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 /// The message of a change that settles what stands; followed by the names of the containers.
 pub(super) const GONE: &str = "tombolo:gone";
@@ -62,7 +62,7 @@ impl Stander {
 /// All containers that stand in one version of a document; usually none.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Standing {
-    by_holder: HashMap<ObjId, Vec<Stander>>,
+    by_holder: BTreeMap<ObjId, Vec<Stander>>,
 }
 
 impl Standing {
@@ -79,7 +79,7 @@ impl Standing {
         self.by_holder.get(holder).map_or(&[], Vec::as_slice)
     }
 
-    /// Everything that stands, in no order.
+    /// Everything that stands, by its holder.
     pub(super) fn all(&self) -> impl Iterator<Item = &Stander> {
         self.by_holder.values().flatten()
     }
@@ -98,7 +98,7 @@ impl Standing {
     }
 
     fn from_standers(standers: impl IntoIterator<Item = Stander>) -> Self {
-        let mut by_holder: HashMap<ObjId, Vec<Stander>> = HashMap::new();
+        let mut by_holder: BTreeMap<ObjId, Vec<Stander>> = BTreeMap::new();
         for stander in standers {
             by_holder.entry(stander.holder.clone()).or_default().push(stander);
         }
@@ -301,7 +301,7 @@ struct Made {
 struct History {
     past: Past,
     /// Container → changes with an operation in it (on a counter: its increments).
-    edits: HashMap<OpId, BTreeSet<usize>>,
+    edits: BTreeMap<OpId, BTreeSet<usize>>,
     /// Operation → changes that replace or delete it.
     deletes: HashMap<OpId, Vec<usize>>,
     /// Container → changes that say it is settled.
@@ -317,7 +317,7 @@ impl History {
     fn read(document: &Automerge, changes: &[Change]) -> Self {
         let mut history = Self {
             past: Past::of(changes),
-            edits: HashMap::new(),
+            edits: BTreeMap::new(),
             deletes: HashMap::new(),
             gone: HashMap::new(),
             made: HashMap::new(),
