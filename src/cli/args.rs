@@ -3,7 +3,10 @@
 use crate::ident::{Collection, Key, Version};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde::{Deserialize, Serialize};
-use std::{convert::Infallible, io::IsTerminal, net::SocketAddr, path::PathBuf, str::FromStr};
+use std::{
+    convert::Infallible, io::IsTerminal, net::SocketAddr, path::PathBuf, str::FromStr,
+    time::Duration,
+};
 
 /// A replicated JSON document database whose every node works alone and merges later.
 #[derive(Debug, Parser)]
@@ -131,6 +134,19 @@ pub(crate) struct Remote {
     /// The access token
     #[arg(long, env = "TOMBOLO_TOKEN", hide_env_values = true)]
     pub(crate) token: Option<String>,
+    /// Longest wait for the answer to begin, and to go on
+    #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = seconds)]
+    pub(crate) timeout: Duration,
+}
+
+/// Longest wait that may be asked for, in seconds: a day.
+const SECONDS_MAX: f64 = 86_400.0;
+
+/// A time in seconds, such as `60` or `0.5`.
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse().ok().filter(|seconds| 0.0 < *seconds && *seconds <= SECONDS_MAX);
+    let time = seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    time.ok_or_else(|| format!("more than 0 and at most {SECONDS_MAX} seconds"))
 }
 
 /// Which document.
@@ -280,6 +296,11 @@ mod tests {
             ("patch notes a p.json --type json", true),
             ("patch notes a --type xml", false),
             ("ls", true),
+            ("ls --timeout 0.5", true),
+            ("ls --timeout 86400", true),
+            ("ls --timeout 86401", false),
+            ("ls --timeout 0", false),
+            ("ls --timeout NaN", false),
             ("ls --prefix a", false),
             ("-q -v ls", false),
             ("serve --listen 127.0.0.1:0 --durability relaxed", true),

@@ -6,7 +6,7 @@ use super::{
     output,
 };
 use anyhow::Context;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http_body_util::{BodyExt, Full};
 use hyper::{
     HeaderMap, Method, Request, Response, StatusCode, Uri,
@@ -23,8 +23,6 @@ use tokio::time::timeout;
 
 /// Longest wait for a connection.
 const CONNECT_TIME: Duration = Duration::from_secs(5);
-/// Longest wait for the first byte of an answer: a node's own bound, and some for the way.
-const ANSWER_TIME: Duration = Duration::from_secs(60);
 /// Most of a refusal that is read.
 const PROBLEM_BYTES_MAX: usize = 64 << 10;
 
@@ -35,6 +33,8 @@ pub(crate) struct Client {
     /// Scheme, authority and path without the last slash.
     base: String,
     token: Option<HeaderValue>,
+    /// Longest wait for an answer to begin, and for each next piece of it.
+    answer_time: Duration,
     verbose: bool,
 }
 
@@ -113,43 +113,28 @@ impl Client {
         connector.set_nodelay(true);
         let http = legacy::Client::builder(TokioExecutor::new()).build(connector);
         let base = remote.url.trim_end_matches('/').to_owned();
-        Ok(Self { http, base, token: token.transpose()?, verbose })
+        Ok(Self { http, base, token: token.transpose()?, answer_time: remote.timeout, verbose })
     }
 
     /// Sends a request and reads the whole answer; a refusal is an error.
     pub(crate) async fn call(&self, call: Call) -> anyhow::Result<Reply> {
-        let (head, body) = self.open(call).await?.into_parts();
-        let body = body.collect().await.map_err(|_| self.broken())?.to_bytes();
-        Ok(Reply { status: head.status, headers: head.headers, body })
+        let (head, mut body) = self.open(call).await?.into_parts();
+        let mut bytes = BytesMut::new();
+        while let Some(piece) = self.next(&mut body).await? {
+            bytes.extend_from_slice(&piece);
+        }
+        Ok(Reply { status: head.status, headers: head.headers, body: bytes.freeze() })
     }
 
     /// Sends a request and gives the answer with its body unread; a refusal is an error.
     pub(crate) async fn open(&self, call: Call) -> anyhow::Result<Response<Incoming>> {
-        let Call { method, path, headers, body } = call;
-        let url = format!("{}{path}", self.base);
+        let request = self.request(call)?;
         if self.verbose {
-            output::talk(&format!("{method} {url}"));
+            output::talk(&format!("{} {}", request.method(), request.uri()));
         }
-        let mut request = Request::new(Full::new(body));
-        *request.method_mut() = method;
-        *request.uri_mut() = url.parse().with_context(|| format!("{url} is no URL"))?;
-        *request.headers_mut() = headers;
-        if let Some(token) = &self.token {
-            request.headers_mut().insert(AUTHORIZATION, token.clone());
-        }
-        let response = match timeout(ANSWER_TIME, self.http.request(request)).await {
-            Ok(Ok(response)) => response,
-            Ok(Err(error)) if error.is_connect() => {
-                let why = root(&error);
-                return Err(self.unreachable(&format!("cannot be reached: {why}")).into());
-            }
-            Ok(Err(error)) => {
-                return Err(self.unreachable(&format!("broke off: {}", root(&error))).into());
-            }
-            Err(_) => return Err(self.unreachable("did not answer in time").into()),
-        };
+        let response = self.send(request).await?;
         if self.verbose {
-            output::talk(&format!("{}", response.status()));
+            output::talk(&response.status().to_string());
         }
         if response.status().is_success() {
             Ok(response)
@@ -158,9 +143,44 @@ impl Client {
         }
     }
 
-    /// An answer that ended before its end.
-    pub(crate) fn broken(&self) -> Failure {
-        self.unreachable("broke off in the middle of its answer")
+    /// The next piece of an answer; `None` at its end.
+    pub(crate) async fn next(&self, body: &mut Incoming) -> Result<Option<Bytes>, Failure> {
+        match timeout(self.answer_time, body.frame()).await {
+            Ok(None) => Ok(None),
+            // Trailers are an empty piece.
+            Ok(Some(Ok(frame))) => Ok(Some(frame.into_data().unwrap_or_default())),
+            Ok(Some(Err(_))) => Err(self.unreachable("broke off in the middle of its answer")),
+            Err(_) => Err(self.late("sent no more of its answer")),
+        }
+    }
+
+    fn request(&self, call: Call) -> anyhow::Result<Request<Full<Bytes>>> {
+        let Call { method, path, headers, body } = call;
+        let url = format!("{}{path}", self.base);
+        let mut request = Request::new(Full::new(body));
+        *request.method_mut() = method;
+        *request.uri_mut() = url.parse().with_context(|| format!("{url} is no URL"))?;
+        *request.headers_mut() = headers;
+        if let Some(token) = &self.token {
+            request.headers_mut().insert(AUTHORIZATION, token.clone());
+        }
+        Ok(request)
+    }
+
+    async fn send(&self, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, Failure> {
+        match timeout(self.answer_time, self.http.request(request)).await {
+            Ok(Ok(response)) => Ok(response),
+            Ok(Err(error)) => {
+                let what = if error.is_connect() { "cannot be reached" } else { "broke off" };
+                Err(self.unreachable(&format!("{what}: {}", root(&error))))
+            }
+            Err(_) => Err(self.late("did not answer")),
+        }
+    }
+
+    /// A node that let the time pass. What was asked of it may have been done all the same.
+    fn late(&self, what: &str) -> Failure {
+        self.unreachable(&format!("{what} for {} s (--timeout)", self.answer_time.as_secs_f64()))
     }
 
     fn unreachable(&self, what: &str) -> Failure {
@@ -168,11 +188,15 @@ impl Client {
     }
 
     async fn refusal(&self, response: Response<Incoming>) -> Failure {
-        let status = response.status();
-        let body = http_body_util::Limited::new(response.into_body(), PROBLEM_BYTES_MAX);
-        let body = body.collect().await.map(http_body_util::Collected::to_bytes);
-        let problem: Option<Problem> =
-            body.ok().and_then(|body| serde_json::from_slice(&body).ok());
+        let (status, mut body) = (response.status(), response.into_body());
+        let mut bytes = BytesMut::new();
+        // Where the explanation breaks off, the status still says what happened.
+        while let Ok(Some(piece)) = self.next(&mut body).await
+            && bytes.len() < PROBLEM_BYTES_MAX
+        {
+            bytes.extend_from_slice(&piece);
+        }
+        let problem: Option<Problem> = serde_json::from_slice(&bytes).ok();
         let unexplained = || format!("{} answers {status}", self.base);
         let text = problem.map_or_else(unexplained, Problem::into_text);
         match status {
@@ -238,7 +262,7 @@ mod tests {
     use super::*;
 
     fn remote(url: &str) -> Remote {
-        Remote { url: url.into(), token: None }
+        Remote { url: url.into(), token: None, timeout: CONNECT_TIME }
     }
 
     #[test]

@@ -7,8 +7,7 @@ use super::{
 };
 use crate::ident::Collection;
 use anyhow::Context;
-use http_body_util::BodyExt;
-use hyper::{Method, body::Incoming};
+use hyper::Method;
 use serde::{Deserialize, Serialize};
 use std::io::{self, BufWriter, Write};
 
@@ -75,7 +74,7 @@ async fn documents(
     let mut body = client.open(call).await?.into_body();
     let mut list = List::new(format);
     let mut rest = Vec::new();
-    while let Some(bytes) = next(&mut body).await.map_err(|_| client.broken())? {
+    while let Some(bytes) = client.next(&mut body).await? {
         rest.extend_from_slice(&bytes);
         let whole = rest.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1);
         for line in rest[..whole].split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
@@ -84,11 +83,6 @@ async fn documents(
         rest.drain(..whole);
     }
     list.end()
-}
-
-async fn next(body: &mut Incoming) -> Result<Option<bytes::Bytes>, hyper::Error> {
-    let Some(frame) = body.frame().await.transpose()? else { return Ok(None) };
-    Ok(Some(frame.into_data().unwrap_or_default()))
 }
 
 #[derive(Deserialize)]

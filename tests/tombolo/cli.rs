@@ -2,9 +2,13 @@
 
 use crate::process::Process;
 use std::{
-    io::Write,
+    io::{Read, Write},
+    net::TcpListener,
     process::{Command, Stdio},
+    thread,
+    time::Duration,
 };
+use tokio::time::Instant;
 
 /// A node that runs as a program of its own.
 struct Node {
@@ -51,8 +55,14 @@ impl Node {
     }
 
     fn run(&self, line: &str, input: &str) -> Done {
-        let url = format!("http://{}", self.process.address);
-        run(program().args(line.split(' ')).env("TOMBOLO_URL", url), input)
+        run(self.program().args(line.split(' ')), input)
+    }
+
+    /// The program, told of this node.
+    fn program(&self) -> Command {
+        let mut command = program();
+        command.env("TOMBOLO_URL", format!("http://{}", self.process.address));
+        command
     }
 
     fn stop(self) {
@@ -121,6 +131,43 @@ fn a_command_ends_with_a_code_that_says_why() {
         assert!(done.talk.contains(said), "{line}: {done:?}");
     }
     node.stop();
+}
+
+#[test]
+fn a_node_that_is_silent_is_left_in_time() {
+    for line in ["get notes a", "put notes a", "patch notes a", "rm notes a", "ls", "ls notes"] {
+        let done = ask_one_that_says("", line, "0.3");
+        assert!(done.talk.ends_with(" did not answer for 0.3 s (--timeout)\n"), "{line}: {done:?}");
+    }
+    let head = "HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n{}";
+    for line in ["get notes a", "ls notes"] {
+        let done = ask_one_that_says(head, line, "2");
+        assert!(done.talk.contains(" sent no more of its answer for 2 s"), "{line}: {done:?}");
+    }
+}
+
+/// Runs a command against one that takes the request, says something, and then nothing more.
+fn ask_one_that_says(something: &str, line: &str, seconds: &str) -> Done {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let mut command = program();
+    command.args(line.split(' ')).args(["--url", &url, "--timeout", seconds]);
+    let began = Instant::now();
+    let done = thread::scope(|scope| {
+        let silent = scope.spawn(|| {
+            let mut stream = listener.accept().unwrap().0;
+            assert!(0 < stream.read(&mut [0; 1024]).unwrap());
+            stream.write_all(something.as_bytes()).unwrap();
+            stream
+        });
+        let done = run(&mut command, "{}");
+        drop(silent.join());
+        done
+    });
+    assert!(began.elapsed() < Duration::from_secs(30), "{line}");
+    assert_eq!(done.code, 5, "{line}: {done:?}");
+    assert!(done.talk.starts_with(&format!("tombolo: {url} ")), "{line}: {done:?}");
+    done
 }
 
 #[test]
