@@ -1,5 +1,6 @@
 //! What was typed. What it means is decided elsewhere.
 
+use super::pasted::{self, NoVersion};
 use crate::ident::{Collection, Key, Version};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde::{Deserialize, Serialize};
@@ -165,7 +166,7 @@ pub(crate) struct Get {
     #[command(flatten)]
     pub(crate) document: Document,
     /// The document as it was at this version
-    #[arg(long, value_name = "VERSION")]
+    #[arg(long, value_name = "VERSION", value_parser = pasted::version)]
     pub(crate) at: Option<Version>,
     /// Show types that JSON does not have
     #[arg(long)]
@@ -185,7 +186,12 @@ pub(crate) struct Put {
     #[arg(default_value = "-")]
     pub(crate) file: Source,
     /// The version that the new value was made from: merge, however late
-    #[arg(long, value_name = "VERSION", conflicts_with = "if_match")]
+    #[arg(
+        long,
+        value_name = "VERSION",
+        value_parser = pasted::version,
+        conflicts_with = "if_match"
+    )]
     pub(crate) parents: Option<Version>,
     /// Write only if the document is at this version; `*`: if it exists
     #[arg(long, value_name = "VERSION")]
@@ -264,10 +270,15 @@ pub(crate) enum Expected {
 }
 
 impl FromStr for Expected {
-    type Err = crate::ident::VersionError;
+    type Err = NoVersion;
 
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        if text == "*" { Ok(Self::Exists) } else { text.parse().map(Self::Version) }
+    fn from_str(text: &str) -> Result<Self, NoVersion> {
+        match text {
+            "*" => Ok(Self::Exists),
+            // Nothing is at the version that saw nothing.
+            "" => Err(NoVersion),
+            _ => pasted::version(text).map(Self::Version),
+        }
     }
 }
 
@@ -293,6 +304,8 @@ mod tests {
             (&format!("put notes a - --parents {version}"), true),
             (&format!("put notes a --parents {version} --if-match {version}"), false),
             ("put notes a --if-match *", true),
+            ("put notes a --if-match ", false),
+            ("put notes a --parents ", true),
             ("patch notes a p.json --type json", true),
             ("patch notes a --type xml", false),
             ("ls", true),

@@ -12,6 +12,7 @@ mod failure;
 mod get;
 mod ls;
 mod output;
+mod pasted;
 mod patch;
 mod put;
 mod rm;

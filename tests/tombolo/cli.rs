@@ -171,6 +171,29 @@ fn ask_one_that_says(something: &str, line: &str, seconds: &str) -> Done {
 }
 
 #[test]
+fn a_version_is_taken_as_a_node_gave_it() {
+    let node = Node::start();
+    node.run("put notes a", r#"{"a":1}"#);
+    let mut client = node.process.client();
+    let mut field = |accept: &str| {
+        let answer = client.send("GET", "/v1/notes/a", &[("accept", accept)], b"").unwrap();
+        (answer.version, answer.etag)
+    };
+    let (version, plain) = field("application/json");
+    let (_, typed) = field("application/vnd.tombolo.typed+json");
+    assert!(typed.ends_with(";t\""), "{typed}");
+    for text in [&version, &plain, &typed, plain.trim_matches('"'), typed.trim_matches('"')] {
+        let get = run(node.program().args(["get", "notes", "a", "--at", text]), "");
+        assert_eq!(get.out, "{\"a\":1}\n", "{text}: {get:?}");
+        for flag in ["--parents", "--if-match"] {
+            let put = run(node.program().args(["put", "notes", "a", flag, text]), r#"{"a":1}"#);
+            assert!(put.out.contains("\"unchanged\":true"), "{flag} {text}: {put:?}");
+        }
+    }
+    node.stop();
+}
+
+#[test]
 fn a_configuration_is_checked_before_anything_opens() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("c.toml");

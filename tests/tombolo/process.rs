@@ -81,6 +81,7 @@ pub(crate) struct Client {
 pub(crate) struct Answer {
     pub(crate) status: u16,
     pub(crate) version: String,
+    pub(crate) etag: String,
     pub(crate) body: Vec<u8>,
 }
 
@@ -117,19 +118,20 @@ impl Client {
         let line = self.line()?;
         let status = line.split(' ').nth(1).and_then(|code| code.parse().ok());
         let status = status.ok_or_else(broken)?;
-        let (mut version, mut length) = (String::new(), 0);
+        let (mut version, mut etag, mut length) = (String::new(), String::new(), 0);
         loop {
             let line = self.line()?;
             match line.split_once(": ") {
                 None => break,
                 Some(("version", value)) => value.clone_into(&mut version),
+                Some(("etag", value)) => value.clone_into(&mut etag),
                 Some(("content-length", value)) => length = value.parse().map_err(|_| broken())?,
                 Some(_) => {}
             }
         }
         let mut body = vec![0; length];
         self.stream.read_exact(&mut body)?;
-        Ok(Answer { status, version, body })
+        Ok(Answer { status, version, etag, body })
     }
 
     /// A line without its end; the connection's end is an error.
