@@ -11,8 +11,10 @@ use figment::{
     providers::{Env, Format as _, Serialized, Toml},
 };
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use std::{
     net::SocketAddr,
+    ops::RangeInclusive,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -23,6 +25,40 @@ const FILES: &[&str] = &["./tombolo.toml", "/etc/tombolo/tombolo.toml"];
 const PREFIX: &str = "TOMBOLO_";
 /// Variables that are flags of commands, and no settings.
 const FLAGS: &[&str] = &["url", "token", "config"];
+
+/// Most seconds of any wait: a day. Clocks overflow on absurd ones.
+const SECONDS_MAX: u64 = 86_400;
+/// Largest document, and largest body: half of what one row of the store may hold.
+const JSON_BYTES_MAX: u64 = 512 << 20;
+/// Most of anything that is counted; wire and Automerge count in 32 bits.
+const COUNT_MAX: u64 = u32::MAX as u64;
+
+/// What each number may be. Nothing works under a limit of zero.
+const RANGES: &[(&str, RangeInclusive<u64>)] = &[
+    // RocksDB ends the process over a cache of nothing, or of more addresses than there are; under
+    // 1 MiB it writes a file for every few documents.
+    ("cache.blocks_bytes", 1 << 20..=1 << 40),
+    // Zero keeps no document loaded.
+    ("cache.documents_bytes", 0..=u64::MAX),
+    ("limits.body_bytes_max", 1..=JSON_BYTES_MAX),
+    ("limits.body_bytes_per_second_min", 1..=COUNT_MAX),
+    ("limits.change_operations_max", 1..=COUNT_MAX),
+    ("limits.connections_max", 1..=COUNT_MAX),
+    ("limits.connections_per_address_max", 1..=COUNT_MAX),
+    // Nothing is tested deeper than the default.
+    ("limits.depth_max", 1..=100),
+    ("limits.document_bytes_max", 1..=JSON_BYTES_MAX),
+    ("limits.head_seconds_max", 1..=SECONDS_MAX),
+    ("limits.header_bytes_max", 1..=COUNT_MAX),
+    // hyper takes no more, whatever it is told here.
+    ("limits.header_count_max", 1..=100),
+    ("limits.idle_seconds_max", 1..=SECONDS_MAX),
+    ("limits.list_length_max", 1..=COUNT_MAX),
+    ("limits.object_keys_max", 1..=COUNT_MAX),
+    ("limits.request_seconds_max", 1..=SECONDS_MAX),
+    ("limits.stop_seconds_max", 1..=SECONDS_MAX),
+    ("limits.streams_max", 1..=COUNT_MAX),
+];
 
 /// The configuration of a node.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -140,7 +176,21 @@ impl Config {
             )));
         }
         self.hosts()?;
-        self.limits.check()
+        self.check_ranges()
+    }
+
+    /// Refuses numbers out of their range, each by its name.
+    fn check_ranges(&self) -> Result<(), Failure> {
+        let settings = serde_json::to_value(self);
+        let settings = settings.map_err(|error| Failure::Usage(error.to_string()))?;
+        let mut refused = Vec::new();
+        for (name, range) in RANGES {
+            let number = settings.pointer(&format!("/{}", name.replace('.', "/")));
+            if !number.and_then(Value::as_u64).is_some_and(|number| range.contains(&number)) {
+                refused.push(format!("`{name}` is from {} to {}", range.start(), range.end()));
+            }
+        }
+        if refused.is_empty() { Ok(()) } else { Err(Failure::Usage(refused.join("\n"))) }
     }
 
     /// The hosts that requests may be for.
@@ -188,23 +238,6 @@ impl Config {
             stall_time: idle_time + Duration::from_secs(self.limits.request_seconds_max),
             stop_time: Duration::from_secs(self.limits.stop_seconds_max),
             ..http::Connections::default()
-        }
-    }
-}
-
-impl Limits {
-    /// Nothing works under a limit of zero, and nothing is tested deeper than the default.
-    fn check(&self) -> Result<(), Failure> {
-        let depth_max = doc::Limits::default().depth_max;
-        if depth_max < self.depth_max {
-            let detail = format!("`limits.depth_max` is at most {depth_max}");
-            return Err(Failure::Usage(detail));
-        }
-        let limits = serde_json::to_value(self).unwrap_or_default();
-        let zero = limits.as_object().into_iter().flatten().find(|(_, limit)| *limit == 0);
-        match zero {
-            Some((name, _)) => Err(Failure::Usage(format!("`limits.{name}` is at least 1"))),
-            None => Ok(()),
         }
     }
 }
@@ -288,6 +321,7 @@ fn distance(from: &str, to: &str) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tokio::time::Instant;
 
     fn resolve(file: &str, environment: &str, flags: &Serve) -> Result<Config, String> {
         let sources = (Toml::string(file), Toml::string(environment));
@@ -362,15 +396,36 @@ mod tests {
     }
 
     #[test]
-    fn limits_that_cannot_work_are_refused() {
-        for (file, fine) in [
-            ("[limits]\ndepth_max = 100", true),
-            ("[limits]\ndepth_max = 101", false),
-            ("[limits]\nstreams_max = 0", false),
-        ] {
-            let config = resolve(file, "", &Serve::default()).unwrap();
-            assert_eq!(config.limits.check().is_ok(), fine, "{file}");
+    fn every_number_has_a_range_and_its_ends_work() {
+        let defaults = serde_json::to_value(Config::default()).unwrap();
+        let mut names = Vec::new();
+        for section in ["cache", "limits"] {
+            let settings = defaults[section].as_object().unwrap();
+            names.extend(settings.keys().map(|name| format!("{section}.{name}")));
         }
+        assert_eq!(RANGES.iter().map(|range| range.0.to_owned()).collect::<Vec<_>>(), names);
+
+        for (name, range) in RANGES {
+            let (least, most) = (*range.start(), *range.end());
+            assert_eq!((set(name, least), set(name, most)), (Ok(()), Ok(())));
+            let beyond = [least.checked_sub(1), most.checked_add(1)];
+            for number in beyond.into_iter().flatten() {
+                let refused = set(name, number).unwrap_err();
+                assert!(refused.contains(&format!("`{name}`")), "{refused}");
+            }
+        }
+    }
+
+    /// Sets one number, and makes of it what a node would.
+    fn set(name: &str, number: u64) -> Result<(), String> {
+        let file = Serialized::default(name, number);
+        let config = Config::resolve(file, Toml::string(""), &Serve::default());
+        let config = config.and_then(|config| config.check_ranges().map(|()| config));
+        let config = config.map_err(|failure| failure.to_string())?;
+        let http::Connections { head_time, stall_time, stop_time, .. } = config.connections();
+        let longest = config.http().map(|http| http.answer_time).unwrap().max(head_time).max(stall_time).max(stop_time);
+        assert!(Instant::now().checked_add(longest).is_some(), "{name} = {number}");
+        Ok(())
     }
 
     #[test]

@@ -35,7 +35,8 @@ const CHUNK_PREFIX_BYTES: usize = 16;
 /// What a user may set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RocksOptions {
-    /// Memory for blocks, blobs, indexes, filters and unwritten tables together, in bytes.
+    /// Memory for blocks, blobs, indexes, filters and unwritten tables together, in bytes. RocksDB
+    /// ends the process over zero, and over more than there are addresses.
     pub blocks_bytes: usize,
 }
 

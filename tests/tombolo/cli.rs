@@ -207,6 +207,18 @@ fn a_configuration_is_checked_before_anything_opens() {
         ("serve".to_owned(), Some(("TOMBOLO_CACHE__X", "1")), "`cache.x` is no setting"),
         ("serve".to_owned(), Some(("TOMBOLO_LOG", "a=b=c")), "`log`"),
         ("serve".to_owned(), Some(("TOMBOLO_LISTEN", "[::]:0")), "--insecure"),
+        ("serve".to_owned(), Some(("TOMBOLO_CACHE__BLOCKS_BYTES", "0")), "`cache.blocks_bytes`"),
+        ("serve".to_owned(), Some(("TOMBOLO_LIMITS__DEPTH_MAX", "0")), "`limits.depth_max`"),
+        (
+            "serve".to_owned(),
+            Some(("TOMBOLO_LIMITS__CONNECTIONS_MAX", "0")),
+            "`limits.connections_max` is from 1 to 4294967295",
+        ),
+        (
+            "serve".to_owned(),
+            Some(("TOMBOLO_LIMITS__HEAD_SECONDS_MAX", "18446744073709551615")),
+            "`limits.head_seconds_max` is from 1 to 86400",
+        ),
     ] {
         let mut command = program();
         command.args(line.split(' ')).current_dir(directory.path()).envs(environment);
