@@ -74,11 +74,13 @@ impl Document {
         let bytes: Vec<u8> = chunks.into_iter().flatten().copied().collect();
         let automerge =
             Automerge::load(&bytes).map_err(|error| Damaged(format!("does not load: {error}")))?;
+        // A run of equal operations is stored as one: each is taken for a byte of JSON at least.
+        let operations = usize::try_from(automerge.stats().num_ops).unwrap_or_default();
         let mut document = Self {
             automerge,
             standing: Standing::default(),
             actor: ActorId::from(actor.0),
-            json_bytes: bytes.len(),
+            json_bytes: bytes.len().max(operations),
             filled: None,
         };
         if document.version() != *version {
@@ -363,12 +365,16 @@ impl Document {
         usize::try_from(self.automerge.stats().num_changes).unwrap_or(usize::MAX)
     }
 
-    /// An estimate of the memory that the document holds, in bytes.
+    /// An estimate of the memory that the document holds, in bytes, its own included.
+    ///
+    /// Fitted to what `tests/memory.rs` measures, and there within a factor of 2 for documents as
+    /// people make them: 15 KB for an empty one, 190 bytes a change, and for content twice its
+    /// JSON, less an eighth (0.6 times for numbers, 3.7 times for small objects). What is one
+    /// element over and over is off by more: a list of empty objects holds up to 15 times as much.
     pub fn memory_bytes(&self) -> usize {
-        let stats = self.automerge.stats();
-        let history = stats.num_changes.saturating_mul(150);
-        let history = usize::try_from(history).unwrap_or(usize::MAX);
-        (17_000 + 2 * self.json_bytes).saturating_add(history)
+        let filled = self.filled.as_ref().map_or(0, Vec::len);
+        let content = 2 * self.json_bytes - self.json_bytes / 8;
+        15_000 + filled + content + 190 * self.change_count()
     }
 
     fn base(&self, version: &Version) -> Result<Vec<ChangeHash>, Refusal> {

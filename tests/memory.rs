@@ -1,0 +1,182 @@
+//! What a loaded document holds, measured by the allocator, beside what the node thinks it holds.
+//!
+//! A binary of its own, with one test: whatever else ran here would be counted too.
+
+#![expect(clippy::unwrap_used, reason = "a failing test says so")]
+
+use cap::Cap;
+use std::alloc::System;
+use tombolo::doc::{Actor, Document, Edit, Form, Limits, Patch, Stamp, parse};
+
+#[global_allocator]
+static ALLOCATOR: Cap<System> = Cap::new(System, usize::MAX);
+
+const ACTOR: Actor = Actor([7; 16]);
+
+/// A document in the making.
+struct Making(Document);
+
+impl Making {
+    fn new() -> Self {
+        Self(Document::new(ACTOR))
+    }
+
+    fn put(mut self, typed: &str) -> Self {
+        let value = parse(typed.as_bytes(), Form::Typed, &Limits::default()).unwrap();
+        self.edit(&Edit::Put(value));
+        self
+    }
+
+    fn patch(&mut self, patch: &str) {
+        let patch = Patch::parse(patch.as_bytes(), Form::Plain, &Limits::default()).unwrap();
+        self.edit(&Edit::JsonPatch(patch));
+    }
+
+    fn edit(&mut self, edit: &Edit) {
+        let delta = self.0.edit(edit, None, &Stamp::default(), &Limits::default()).unwrap();
+        assert!(!delta.changes.is_empty());
+    }
+
+    /// The document, told its size as its shard does after a commit.
+    fn done(mut self) -> Document {
+        let json = self.0.render(Form::Plain, None).unwrap().json;
+        self.0.set_json_bytes(json.unwrap().len());
+        self.0
+    }
+}
+
+/// An object of about 1 KB, as people make them.
+fn small() -> String {
+    let fields = (0..25).map(|field| format!(r#""field{field}":"a value of {field:016}""#));
+    format!("{{{}}}", fields.collect::<Vec<_>>().join(","))
+}
+
+fn joined(count: usize, item: impl Fn(usize) -> String) -> String {
+    (0..count).map(item).collect::<Vec<_>>().join(",")
+}
+
+fn put_once() -> Document {
+    Making::new().put(&small()).done()
+}
+
+fn put_often() -> Document {
+    let mut making = Making::new().put(&small());
+    for count in 1_000..1_999 {
+        let field = count % 25;
+        making.patch(&format!(
+            r#"[{{"op":"replace","path":"/field{field}","value":"a value of {count:016}"}}]"#
+        ));
+    }
+    making.done()
+}
+
+fn list_of_strings() -> Document {
+    let items = joined(20_000, |item| format!(r#""the text of item {item:032}""#));
+    Making::new().put(&format!(r#"{{"list":[{items}]}}"#)).done()
+}
+
+fn list_of_numbers() -> Document {
+    let items = joined(150_000, |item| item.to_string());
+    Making::new().put(&format!(r#"{{"list":[{items}]}}"#)).done()
+}
+
+fn list_of_objects() -> Document {
+    let items = joined(15_000, |item| {
+        format!(r#"{{"id":{item},"name":"item {item:08}","done":false,"tags":["a","b"]}}"#)
+    });
+    Making::new().put(&format!(r#"{{"list":[{items}]}}"#)).done()
+}
+
+fn many_keys() -> Document {
+    let members = joined(10_000, |key| format!(r#""key{key}":"value {key}""#));
+    Making::new().put(&format!("{{{members}}}")).done()
+}
+
+fn one_string() -> Document {
+    Making::new().put(&format!(r#"{{"text":"{}"}}"#, "x".repeat(1 << 20))).done()
+}
+
+fn text_at_once() -> Document {
+    Making::new().put(&format!(r#"{{"text":{{"$text":"{}"}}}}"#, "low tide. ".repeat(6_000))).done()
+}
+
+fn text_by_edits() -> Document {
+    let mut making = Making::new().put(r#"{"text":{"$text":""}}"#);
+    for edit in 0..2_000 {
+        // Here and there, as people type.
+        let at = (edit * 7_919) % (edit * 30 + 1);
+        making.patch(&format!(
+            r#"[{{"op":"splice","path":"/text","at":{at},"insert":"low tide at noon, and {edit:011} "}}]"#
+        ));
+    }
+    making.done()
+}
+
+/// A small edit, after which what was put is not kept as it came any more.
+fn edited_again(document: Document) -> Document {
+    let mut making = Making(document);
+    making.patch(r#"[{"op":"add","path":"/more","value":1}]"#);
+    making.done()
+}
+
+/// A document, and the bytes that it holds, itself among them.
+fn held(make: impl FnOnce() -> Document) -> (usize, Box<Document>) {
+    let before = ALLOCATOR.allocated();
+    let document = Box::new(make());
+    (ALLOCATOR.allocated() - before, document)
+}
+
+fn empty_objects() -> Document {
+    let items = joined(200_000, |_| "{}".to_owned());
+    Making::new().put(&format!(r#"{{"list":[{items}]}}"#)).done()
+}
+
+fn equal_elements() -> Document {
+    let items = joined(200_000, |_| "true".to_owned());
+    Making::new().put(&format!(r#"{{"list":[{items}]}}"#)).done()
+}
+
+/// How a document is made.
+type Make = fn() -> Document;
+
+/// What is measured, and how far the estimate may be off, either way: 2, but for what is one
+/// element over and over. Automerge holds that in next to nothing, unless it is a container.
+const SHAPES: &[(&str, usize, Make)] = &[
+    ("nothing", 2, || Document::new(ACTOR)),
+    ("1 KB, 1 change", 2, put_once),
+    ("1 KB, 1,000 changes", 2, put_often),
+    ("1 MB, a list of strings", 2, list_of_strings),
+    ("1 MB, a list of strings, edited", 2, || edited_again(list_of_strings())),
+    ("1 MB, a list of numbers", 2, list_of_numbers),
+    ("1 MB, a list of numbers, edited", 2, || edited_again(list_of_numbers())),
+    ("1 MB, a list of objects", 2, list_of_objects),
+    ("1 MB, a list of objects, edited", 2, || edited_again(list_of_objects())),
+    ("1 MB, one string", 2, one_string),
+    ("10,000 keys", 2, many_keys),
+    ("60,000 letters, put", 2, text_at_once),
+    ("60,000 letters, 2,000 edits", 2, text_by_edits),
+    ("200,000 empty objects", 15, empty_objects),
+    ("200,000 times true", 26, equal_elements),
+];
+
+#[test]
+fn the_memory_of_a_document_is_known_within_a_factor() {
+    let mut wrong = Vec::new();
+    for (shape, factor_max, make) in SHAPES {
+        let mut compare = |how: &str, bytes: usize, document: &Document| {
+            let estimate = document.memory_bytes();
+            println!("{shape}, {how}: {bytes} bytes, thought to be {estimate}");
+            if factor_max * estimate.min(bytes) < estimate.max(bytes) {
+                wrong.push(format!("{shape}, {how}: {bytes} bytes, thought to be {estimate}"));
+            }
+        };
+        let (bytes, made) = held(*make);
+        compare("made", bytes, &made);
+        let (saved, standing, version) = (made.save(), made.standing(), made.version());
+        drop(made);
+        let load = || Document::load([&saved[..]], &standing, &version, ACTOR).unwrap();
+        let (bytes, loaded) = held(load);
+        compare("loaded", bytes, &loaded);
+    }
+    assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
+}
