@@ -32,7 +32,7 @@ format:
 lint:
 	@$(STEP) 'lints'; $(SETUP); cargo clippy --quiet --locked --all-targets -- -D warnings
 	@if cargo deny --version >/dev/null 2>&1; then \
-		$(STEP) 'licences, bans, sources'; cargo deny --locked check bans licenses sources; \
+		$(STEP) 'licences, bans, sources'; cargo deny --locked check --hide-inclusion-graph bans licenses sources; \
 	else echo 'SKIPPED: licences, bans and sources (cargo install --locked cargo-deny)'; fi
 
 unit:

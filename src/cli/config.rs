@@ -423,7 +423,13 @@ mod tests {
         let config = config.and_then(|config| config.check_ranges().map(|()| config));
         let config = config.map_err(|failure| failure.to_string())?;
         let http::Connections { head_time, stall_time, stop_time, .. } = config.connections();
-        let longest = config.http().map(|http| http.answer_time).unwrap().max(head_time).max(stall_time).max(stop_time);
+        let longest = config
+            .http()
+            .map(|http| http.answer_time)
+            .unwrap()
+            .max(head_time)
+            .max(stall_time)
+            .max(stop_time);
         assert!(Instant::now().checked_add(longest).is_some(), "{name} = {number}");
         Ok(())
     }
