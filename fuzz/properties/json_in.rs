@@ -13,6 +13,7 @@ const TIGHT: Limits = Limits {
     list_length_max: 3,
     change_operations_max: 3,
     document_bytes_max: 1_000,
+    seek_steps_max: 0,
 };
 
 /// Holds for `data` as text, and for a value made from `data`, printed and damaged.

@@ -3,7 +3,8 @@
 use super::generate;
 use arbitrary::{Result, Unstructured};
 use tombolo::doc::{
-    Form, Limits, Operation, Patch, Pointer, RefusalKind, SpliceInsert, Value, merge_patch, parse,
+    Actor, Document, Edit, Form, Limits, Operation, Patch, Pointer, RefusalKind, SpliceInsert,
+    Stamp, Value, merge_patch, parse,
 };
 
 /// Holds for `data` as the text of a patch, and for a document and a patch made from it.
@@ -23,6 +24,7 @@ fn made(bytes: &mut Unstructured<'_>) -> Result<()> {
     let patch = generate::patch(bytes, &document)?;
     check_text(&patch);
     check(&document, &patch);
+    check_document(&document, &patch);
     check_merge(&document, &generate::value(bytes, 3)?);
     for operation in &patch.0 {
         check_undo(&document, operation);
@@ -54,6 +56,38 @@ fn check(document: &Value, patch: &Patch) {
         assert!(after.depth() <= limits.depth_max);
     }
     check_against_other(document, patch);
+}
+
+/// On a stored document a patch does what it does on a value, or is refused for the same reason
+/// and leaves it as it was.
+fn check_document(value: &Value, patch: &Patch) {
+    let (limits, stamp) = (Limits::default(), Stamp::default());
+    let mut document = Document::new(Actor([7; 16]));
+    document.edit(&Edit::Put(value.clone()), None, &stamp, &limits).expect("an object");
+    let before = document.version();
+    let done = document.edit(&Edit::JsonPatch(patch.clone()), None, &stamp, &limits);
+    if done.is_err() {
+        assert_eq!(document.version(), before);
+    }
+    match (patch.apply(value, &limits), done) {
+        // Its root is an object at all times, also between two operations.
+        (_, Err(refusal)) if refusal.kind == RefusalKind::RootMustBeObject => {
+            let first = |count| Patch(patch.0[..count].to_vec()).apply(value, &limits);
+            let root = |count| match first(count) {
+                Ok(root) => !matches!(root, Value::Map(_)),
+                Err(refused) => refused.kind == refusal.kind,
+            };
+            assert!((1..=patch.0.len()).any(root), "{patch:?} on {value:?}");
+        }
+        (Ok(expected), Ok(_)) => {
+            let after = document.value().expect("it lives");
+            assert!(after.same_content(&expected), "{patch:?} on {value:?}: {after:?}");
+        }
+        (Err(expected), Err(refusal)) => {
+            assert_eq!(refusal.kind, expected.kind, "{patch:?} on {value:?}");
+        }
+        (expected, done) => panic!("{patch:?} on {value:?}: {done:?}, {expected:?}"),
+    }
 }
 
 /// Another implementation of RFC 6902 gives the same, for what that RFC knows.

@@ -60,8 +60,12 @@ impl Line {
         let (stamp, limits) = (Stamp::default(), Limits::default());
         let before = self.document.value();
         let base = late.map(|version| self.shown_at(version));
+        let mut copied = self.document.clone();
+        let in_copy = Limits { seek_steps_max: 0, ..limits };
+        copied.edit(edit, late, &stamp, &in_copy).unwrap();
         let delta = self.document.edit(edit, late, &stamp, &limits).unwrap();
         assert_eq!(delta.after, self.document.version());
+        assert_eq!(delta.after, copied.version(), "made in place and in a copy: {edit:?}");
         assert_eq!(delta.deleted, self.document.is_deleted());
         assert_eq!(delta.created, before.is_none() && self.document.value().is_some());
         if let (Edit::Put(new), None) = (edit, late) {

@@ -210,6 +210,7 @@ impl Config {
             list_length_max: self.limits.list_length_max,
             change_operations_max: self.limits.change_operations_max,
             document_bytes_max: self.limits.document_bytes_max,
+            ..doc::Limits::default()
         }
     }
 

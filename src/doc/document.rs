@@ -2,19 +2,14 @@
 
 use super::{
     Conflict, Delta, Edit, Form, Limits, Refusal, RefusalKind, Stamp, Value, conflict, life,
-    patching,
     place::operation_name,
-    put::{Put, Unnamed, without_nulls},
-    standing::{GONE, GONE_NAMES_MAX, Standing, ancestors, settled_since},
+    standing::Standing,
+    task::{self, Task},
     view::{JsonSink, Scope},
-    write::Writing,
 };
 use crate::ident::{Hash, Version};
-use automerge::{
-    ActorId, Automerge, Change, ChangeHash, PatchLog, ROOT, ReadDoc,
-    transaction::{CommitOptions, Transactable},
-};
-use std::collections::{BTreeMap, BTreeSet};
+use automerge::{ActorId, Automerge, Change, ChangeHash, PatchLog, ROOT, ReadDoc};
+use std::collections::BTreeSet;
 
 /// The random bytes under which one incarnation of a node writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -346,10 +341,7 @@ impl Document {
         if heads == self.automerge.get_heads() {
             return Ok(self.save());
         }
-        let past = ancestors(&self.automerge, &heads);
-        let changes = self.automerge.get_changes(&[]);
-        let mut document = Automerge::new();
-        document.apply_changes(changes.into_iter().filter(|c| past.contains(&c.hash())))?;
+        let document = task::past(&self.automerge, &heads)?;
         Ok(document.save_nocompress())
     }
 
@@ -388,109 +380,6 @@ impl Document {
     }
 }
 
-/// A write into a document at a base.
-struct Task<'t> {
-    edit: &'t Edit,
-    base: &'t [ChangeHash],
-    /// The document now, where the base is older.
-    present: Option<Scope<'t, Automerge>>,
-    /// Whether there is nothing to read now, so that the write has to bring it to life.
-    absent: bool,
-    stamp: &'t Stamp,
-    limits: &'t Limits,
-}
-
-impl Task<'_> {
-    /// The change that the edit makes, and those that settle what it replaced or removed.
-    fn write(&self, automerge: &mut Automerge, standing: Standing) -> Result<(), Refusal> {
-        let base_deleted = life::is_deleted(automerge, self.base);
-        let untouched = automerge.is_empty() && self.base.is_empty();
-        let mut tx = match self.present {
-            None => automerge.transaction(),
-            Some(_) => {
-                automerge.transaction_at(PatchLog::inactive(), self.base).map_err(internal)?
-            }
-        };
-        let mut writing = Writing::new(&mut tx, standing, self.present.map(Scope::standing));
-        let content = match (untouched, base_deleted) {
-            (true, _) => Content::Untouched,
-            (_, true) => Content::Deleted,
-            _ => Content::Alive,
-        };
-        self.apply(&mut writing, content)?;
-        let mut settled = writing.into_settled();
-        if !settled.is_empty()
-            && let Some(present) = self.present
-        {
-            let already = settled_since(present.doc(), self.base);
-            settled.retain(|name| !already.contains(name));
-        }
-        if self.limits.change_operations_max < tx.pending_ops() {
-            let detail = format!("more than {} operations", self.limits.change_operations_max);
-            return Err(Refusal::at(RefusalKind::TooLarge, "", detail));
-        }
-        let mut options = CommitOptions::default().with_time(self.stamp.time_seconds);
-        if let Some(message) = &self.stamp.message {
-            options.set_message(message.as_str());
-        }
-        let mut heads = match tx.commit_with(options).0 {
-            Some(hash) => vec![hash],
-            None if self.absent && settled.is_empty() => {
-                let message = self.stamp.message.as_deref();
-                vec![life::mark(automerge, self.base, message, self.stamp.time_seconds)?]
-            }
-            None => self.base.to_vec(),
-        };
-        for names in settled.chunks(GONE_NAMES_MAX) {
-            let message = format!("{GONE} {}", names.join(" "));
-            heads = vec![life::mark(automerge, &heads, Some(&message), self.stamp.time_seconds)?];
-        }
-        Ok(())
-    }
-
-    fn apply<T: Transactable>(
-        &self,
-        writing: &mut Writing<'_, T>,
-        base: Content,
-    ) -> Result<(), Refusal> {
-        let root = [ROOT];
-        let now = self.present.map(|_| &root[..]);
-        match (self.edit, base) {
-            (Edit::Put(value), Content::Untouched) => writing.fill_root(map_of(value)?),
-            (Edit::Put(value), Content::Deleted) => {
-                Put::new(writing, self.present).anew(map_of(value)?)
-            }
-            (Edit::Put(value), Content::Alive) => {
-                Put::new(writing, self.present).map(&root, map_of(value)?, now, Unnamed::Go)
-            }
-            (Edit::MergePatch(patch), Content::Deleted) => {
-                let value = without_nulls(patch);
-                Put::new(writing, self.present).anew(map_of(&value)?)
-            }
-            (Edit::MergePatch(patch), Content::Untouched | Content::Alive) => {
-                Put::new(writing, self.present).map(&root, map_of(patch)?, now, Unnamed::Stay)
-            }
-            (Edit::JsonPatch(patch), base) => {
-                if base == Content::Deleted {
-                    writing.clear()?;
-                }
-                patching::apply(writing, patch, self.limits)
-            }
-            (Edit::Delete, _) => Ok(()),
-        }
-    }
-}
-
-/// What a base holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Content {
-    /// Nothing: the whole document has no changes.
-    Untouched,
-    /// Nothing to read, though Automerge still shows what was deleted.
-    Deleted,
-    Alive,
-}
-
 fn print<R: ReadDoc>(scope: Scope<'_, R>, form: Form) -> (Vec<u8>, u32) {
     let mut sink = JsonSink::default();
     scope.walk_map(&[ROOT], &mut sink);
@@ -500,17 +389,7 @@ fn print<R: ReadDoc>(scope: Scope<'_, R>, form: Form) -> (Vec<u8>, u32) {
     }
 }
 
-fn map_of(value: &Value) -> Result<&BTreeMap<String, Value>, Refusal> {
-    match value {
-        Value::Map(map) => Ok(map),
-        _ => {
-            let detail = "a list or a plain value goes under a key of it";
-            Err(Refusal::new(RefusalKind::RootMustBeObject, detail))
-        }
-    }
-}
-
-fn internal(error: impl std::fmt::Display) -> Refusal {
+pub(super) fn internal(error: impl std::fmt::Display) -> Refusal {
     Refusal::new(RefusalKind::Internal, error.to_string())
 }
 

@@ -2,7 +2,7 @@
 
 use super::{Pointer, Refusal, RefusalKind, Value};
 
-/// Bounds of what an edit may make, each with a name in the configuration.
+/// Bounds of what an edit may make.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// Deepest nesting; the root is depth 1.
@@ -15,6 +15,9 @@ pub struct Limits {
     pub change_operations_max: usize,
     /// Largest document, in bytes of its plain JSON.
     pub document_bytes_max: usize,
+    /// Most elements of lists and texts that an edit at an older base looks at in place; past them
+    /// it is made in a copy of the document, with the same outcome.
+    pub seek_steps_max: usize,
 }
 
 impl Default for Limits {
@@ -25,6 +28,8 @@ impl Default for Limits {
             list_length_max: 1_000_000,
             change_operations_max: 250_000,
             document_bytes_max: 16 << 20,
+            // A tenth of a second.
+            seek_steps_max: 500_000,
         }
     }
 }

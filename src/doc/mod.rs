@@ -18,6 +18,7 @@ mod put_list;
 mod refusal;
 mod retype;
 mod standing;
+mod task;
 mod text;
 mod timestamp;
 mod typed;

@@ -310,7 +310,7 @@ impl<'w, 'a, T: Transactable> Put<'w, 'a, T> {
             }
             (Shown::List(list), Value::List(new)) => self.list(list, new),
             (Shown::Text(text), Value::String(new) | Value::Text(new)) => {
-                text::put(self.write.tx, text, new, self.present.map(Scope::doc))
+                text::put(self.write, text, new, self.present.map(Scope::doc))
             }
             (Shown::Scalar(Value::Counter(old)), Value::Int(new) | Value::Counter(new)) => {
                 let by = new.wrapping_sub(*old);

@@ -4,7 +4,7 @@
 //! deleted again, and a piece that stands already between the same neighbours is not inserted
 //! again, so equal edits and retries are no change.
 
-use super::{Refusal, place::operation_name};
+use super::{Refusal, place::operation_name, write::Writing};
 use automerge::{Automerge, ObjId, ReadDoc, transaction::Transactable};
 use similar::{Algorithm, DiffOp, capture_diff_slices};
 use std::ops::Range;
@@ -14,33 +14,35 @@ const COMPARISONS_MAX: usize = 4_000_000;
 
 /// Makes a text show `new`. `present`: the document now, where the transaction's base is older.
 pub(super) fn put<T: Transactable>(
-    tx: &mut T,
+    write: &mut Writing<'_, T>,
     text: &ObjId,
     new: &str,
     present: Option<&Automerge>,
 ) -> Result<(), Refusal> {
-    let old: Vec<char> = tx.text(text)?.chars().collect();
+    let old: Vec<char> = write.tx.text(text)?.chars().collect();
     let new: Vec<char> = new.chars().collect();
     // From the last piece to the first, so that the indices before it stay what they are.
     for piece in pieces(&old, &new).into_iter().rev() {
+        write.seek(piece.old.end)?;
         let inserted: String = new[piece.new.clone()].iter().collect();
         let stands = match present {
             Some(present) if !inserted.is_empty() => {
-                let since = since(tx, text, old.len(), &piece.old, present)?;
+                let since = since(write.tx, text, old.len(), &piece.old, present)?;
                 since.contains(&inserted)
             }
             _ => false,
         };
         if !stands && !inserted.is_empty() {
-            tx.splice_text(text, piece.old.end, 0, &inserted)?;
+            write.tx.splice_text(text, piece.old.end, 0, &inserted)?;
         }
         for index in piece.old.rev() {
+            write.seek(index)?;
             let gone = match present {
-                Some(present) => place(tx, text, index, present)?.1 == Lives::No,
+                Some(present) => place(write.tx, text, index, present)?.1 == Lives::No,
                 None => false,
             };
             if !gone {
-                tx.splice_text(text, index, 1, "")?;
+                write.tx.splice_text(text, index, 1, "")?;
             }
         }
     }

@@ -21,6 +21,9 @@ pub(super) struct Writing<'a, T> {
     /// What stands at present, where the transaction's base is older.
     standing_now: Option<&'a Standing>,
     settled: Vec<String>,
+    /// Elements that may still be looked at; `None`: any number.
+    steps_left: Option<usize>,
+    exhausted: bool,
 }
 
 impl<'a, T: Transactable> Writing<'a, T> {
@@ -28,8 +31,30 @@ impl<'a, T: Transactable> Writing<'a, T> {
         tx: &'a mut T,
         standing: Standing,
         standing_now: Option<&'a Standing>,
+        steps_max: Option<usize>,
     ) -> Self {
-        Self { tx, standing, standing_now, settled: Vec::new() }
+        let settled = Vec::new();
+        Self { tx, standing, standing_now, settled, steps_left: steps_max, exhausted: false }
+    }
+
+    /// Counts an operation at an index, where Automerge looks from the start on.
+    pub(super) fn seek(&mut self, index: usize) -> Result<(), Refusal> {
+        let Some(left) = &mut self.steps_left else { return Ok(()) };
+        match left.checked_sub(index + 1) {
+            Some(rest) => {
+                *left = rest;
+                Ok(())
+            }
+            None => {
+                self.exhausted = true;
+                Err(Refusal::new(RefusalKind::Internal, "looked at too many elements"))
+            }
+        }
+    }
+
+    /// Whether [`Writing::seek`] has refused to go on.
+    pub(super) fn is_exhausted(&self) -> bool {
+        self.exhausted
     }
 
     /// The document as the transaction sees it.
@@ -113,6 +138,7 @@ impl<'a, T: Transactable> Writing<'a, T> {
         index: usize,
         value: &Value,
     ) -> Result<(), Refusal> {
+        self.seek(index)?;
         self.put(list, Prop::Seq(index), value, Put::Over)
     }
 
@@ -123,6 +149,7 @@ impl<'a, T: Transactable> Writing<'a, T> {
         index: usize,
         value: &Value,
     ) -> Result<(), Refusal> {
+        self.seek(index)?;
         self.put(list, Prop::Seq(index), value, Put::Before)
     }
 
@@ -134,6 +161,7 @@ impl<'a, T: Transactable> Writing<'a, T> {
         old: &Slot,
     ) -> Result<(), Refusal> {
         self.settle(old);
+        self.seek(index)?;
         Ok(self.tx.delete(list, index)?)
     }
 
