@@ -27,7 +27,8 @@ pub fn property(data: &[u8]) {
     check_actors(&changes);
     if changes.len() <= ORDERED_MAX {
         let all = line.document.render(Form::Typed, None).unwrap();
-        deliver(&changes, &mut Vec::new(), &mut |order| check_delivery(order, &all));
+        let changes: Vec<&Change> = changes.iter().collect();
+        check_delivery(&Document::new(Actor([9; 16])), &changes, &all);
     }
 }
 
@@ -180,28 +181,21 @@ fn check_actors(changes: &[Change]) {
     }
 }
 
-/// Calls `with` for each order of the changes in which none comes before what it depends on.
-fn deliver(changes: &[Change], order: &mut Vec<usize>, with: &mut dyn FnMut(&[&Change])) {
-    if order.len() == changes.len() {
-        let order: Vec<&Change> = order.iter().map(|index| &changes[*index]).collect();
-        return with(&order);
+/// In each order in which none comes before what it depends on, every change has to land, one by
+/// one, and the end is the same.
+fn check_delivery(peer: &Document, rest: &[&Change], expected: &Rendering) {
+    if rest.is_empty() {
+        assert_eq!(peer.render(Form::Typed, None).unwrap(), *expected);
     }
-    for next in 0..changes.len() {
-        let here = |hash: &ChangeHash| order.iter().any(|index| changes[*index].hash() == *hash);
-        if !order.contains(&next) && changes[next].deps().iter().all(here) {
-            order.push(next);
-            deliver(changes, order, with);
-            order.pop();
+    for (index, next) in rest.iter().enumerate() {
+        let waits = |hash: &ChangeHash| rest.iter().any(|change| change.hash() == *hash);
+        if !next.deps().iter().any(waits) {
+            let mut peer = peer.clone();
+            let delta = peer.merge([next.raw_bytes()]).expect("a change applies by itself");
+            assert_eq!(delta.changes.len(), 1);
+            let mut rest = rest.to_vec();
+            rest.remove(index);
+            check_delivery(&peer, &rest, expected);
         }
     }
-}
-
-/// One by one into an empty document, each change has to land, and the end is the same.
-fn check_delivery(order: &[&Change], expected: &Rendering) {
-    let mut peer = Document::new(Actor([9; 16]));
-    for change in order {
-        let delta = peer.merge([change.raw_bytes()]).expect("a change applies by itself");
-        assert_eq!(delta.changes.len(), 1);
-    }
-    assert_eq!(peer.render(Form::Typed, None).unwrap(), *expected);
 }
