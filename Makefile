@@ -36,7 +36,7 @@ lint:
 	else echo 'SKIPPED: licences, bans and sources (cargo install --locked cargo-deny)'; fi
 
 unit:
-	@$(STEP) 'tests: units, properties, architecture, integration'; $(SETUP); cargo test --locked
+	@$(STEP) 'tests: units, properties, architecture, integration'; eval "$$(.ci/setup tests)"; cargo test --locked
 
 bench: ## Each figure beside its floor, in one run
 	@$(SETUP); cargo bench --locked

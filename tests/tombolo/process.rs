@@ -49,8 +49,7 @@ impl Process {
 
     /// Sends SIGTERM and waits for a good end.
     pub(crate) fn stop(mut self) {
-        let id = self.child.id().to_string();
-        assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
+        assert!(signal("TERM", &self.child.id().to_string()));
         let status = self.child.wait().unwrap();
         assert!(status.success(), "told to stop, it ends well: {status}");
     }
@@ -68,6 +67,13 @@ impl Drop for Process {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Sends a signal to a process, or to `-GROUP`; whether there was one. The shell's own `kill`: not
+/// every machine has the program.
+pub(crate) fn signal(signal: &str, to: &str) -> bool {
+    let kill = format!("kill -{signal} -- {to}");
+    Command::new("sh").args(["-c", &kill]).stderr(Stdio::null()).status().unwrap().success()
 }
 
 /// HTTP/1.1 over one connection that stays open, one request after the other.

@@ -1,8 +1,10 @@
 //! The README: every command in it is run, in order, and says what the README says that it says.
 
+use super::process::signal;
 use std::{
     fmt::Write as _,
     fs,
+    io::{self, Write as _},
     net::TcpListener,
     os::unix::{fs::symlink, process::CommandExt},
     path::Path,
@@ -109,8 +111,7 @@ struct Shell(Child);
 impl Drop for Shell {
     fn drop(&mut self) {
         // Its group is the shell and what it left behind.
-        let group = format!("-{}", self.0.id());
-        let _ = Command::new("kill").args(["-9", "--", &group]).stderr(Stdio::null()).status();
+        signal("KILL", &format!("-{}", self.0.id()));
         let _ = self.0.wait();
     }
 }
@@ -126,7 +127,9 @@ fn run(folder: &Path, url: &str, script: &str) -> (bool, String, String) {
     let output = |name: &str| fs::File::create(folder.join(name)).unwrap();
     let mut command = Command::new("bash");
     command.args(["-eu", "-o", "pipefail", "script"]).current_dir(folder).process_group(0);
-    command.env_clear().env("PATH", std::env::var_os("PATH").unwrap()).env("HOME", folder);
+    let inherited = ["PATH", "LD_LIBRARY_PATH"].map(|name| (name, std::env::var_os(name)));
+    let inherited = inherited.into_iter().filter_map(|(name, value)| Some((name, value?)));
+    command.env_clear().envs(inherited).env("HOME", folder);
     command.env("TOMBOLO_LISTEN", url.strip_prefix("http://").unwrap()).env("TOMBOLO_URL", url);
     command.stdin(Stdio::null()).stdout(output("out")).stderr(output("talk"));
     let mut shell = Shell(command.spawn().unwrap());
@@ -147,6 +150,11 @@ fn free_url() -> String {
 #[test]
 #[cfg_attr(not(feature = "rocksdb"), ignore = "SKIPPED: needs the feature rocksdb")]
 fn every_command_of_the_readme_does_what_the_readme_says() {
+    if Command::new("curl").arg("--version").stdout(Stdio::null()).status().is_err() {
+        // Past the harness, which keeps what tests print to itself.
+        writeln!(io::stderr(), "SKIPPED: the README's commands: there is no curl").unwrap();
+        return;
+    }
     let text = readme();
     let blocks = blocks(&text);
     let of = |language| blocks.iter().filter(move |block| block.language == language);
