@@ -72,7 +72,7 @@ impl Drop for Process {
 /// Sends a signal to a process, or to `-GROUP`; whether there was one. The shell's own `kill`: not
 /// every machine has the program.
 pub(crate) fn signal(signal: &str, to: &str) -> bool {
-    let kill = format!("kill -{signal} -- {to}");
+    let kill = format!("kill -s {signal} -- {to}");
     Command::new("sh").args(["-c", &kill]).stderr(Stdio::null()).status().unwrap().success()
 }
 
