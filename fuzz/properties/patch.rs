@@ -69,6 +69,11 @@ fn check_document(value: &Value, patch: &Patch) {
     if done.is_err() {
         assert_eq!(document.version(), before);
     }
+    let typed = patch.0.iter().any(|operation| match operation {
+        Operation::Increment { .. } => true,
+        Operation::Add { value, .. } | Operation::Replace { value, .. } => has_types(value),
+        _ => false,
+    });
     match (patch.apply(value, &limits), done) {
         // Its root is an object at all times, also between two operations.
         (_, Err(refusal)) if refusal.kind == RefusalKind::RootMustBeObject => {
@@ -86,7 +91,22 @@ fn check_document(value: &Value, patch: &Patch) {
         (Err(expected), Err(refusal)) => {
             assert_eq!(refusal.kind, expected.kind, "{patch:?} on {value:?}");
         }
+        // What is replaced keeps its type in a stored document, so that more can be incremented
+        // there, and less be spliced.
+        (Err(refusal), Ok(_)) | (Ok(_), Err(refusal)) if refusal.kind == RefusalKind::WrongType => {
+            assert!(typed || has_types(value), "{patch:?} on {value:?}: {refusal:?}");
+        }
         (expected, done) => panic!("{patch:?} on {value:?}: {done:?}, {expected:?}"),
+    }
+}
+
+/// Whether there is a value whose type plain JSON does not tell.
+fn has_types(value: &Value) -> bool {
+    match value {
+        Value::List(list) => list.iter().any(has_types),
+        Value::Map(map) => map.values().any(has_types),
+        Value::Counter(_) | Value::Text(_) | Value::Timestamp(_) | Value::Bytes(_) => true,
+        _ => false,
     }
 }
 
