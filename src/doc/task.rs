@@ -113,17 +113,20 @@ impl Task<'_> {
         steps_max: Option<usize>,
     ) -> Result<Option<Made>, Refusal> {
         let standing_now = self.present.map(Scope::standing);
-        let mut writing = Writing::new(&mut tx, standing, standing_now, steps_max);
+        let mut writing = Writing::new(
+            &mut tx,
+            standing,
+            standing_now,
+            self.limits.change_operations_max,
+            steps_max,
+        );
         let applied = self.apply(&mut writing, content);
         if writing.is_exhausted() {
             return Ok(None);
         }
         applied?;
+        writing.check_operations(0)?;
         let settled = writing.into_settled();
-        if self.limits.change_operations_max < tx.pending_ops() {
-            let detail = format!("more than {} operations", self.limits.change_operations_max);
-            return Err(Refusal::at(RefusalKind::TooLarge, "", detail));
-        }
         let mut options = CommitOptions::default().with_time(self.stamp.time_seconds);
         if let Some(message) = &self.stamp.message {
             options.set_message(message.as_str());

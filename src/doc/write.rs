@@ -21,6 +21,8 @@ pub(super) struct Writing<'a, T> {
     /// What stands at present, where the transaction's base is older.
     standing_now: Option<&'a Standing>,
     settled: Vec<String>,
+    /// Most operations of the transaction.
+    operations_max: usize,
     /// Elements that may still be looked at; `None`: any number.
     steps_left: Option<usize>,
     exhausted: bool,
@@ -31,10 +33,27 @@ impl<'a, T: Transactable> Writing<'a, T> {
         tx: &'a mut T,
         standing: Standing,
         standing_now: Option<&'a Standing>,
+        operations_max: usize,
         steps_max: Option<usize>,
     ) -> Self {
-        let settled = Vec::new();
-        Self { tx, standing, standing_now, settled, steps_left: steps_max, exhausted: false }
+        Self {
+            tx,
+            standing,
+            standing_now,
+            settled: Vec::new(),
+            operations_max,
+            steps_left: steps_max,
+            exhausted: false,
+        }
+    }
+
+    /// Refuses to have more operations than a change may, before so many are made.
+    pub(super) fn check_operations(&self, more: usize) -> Result<(), Refusal> {
+        if self.operations_max < self.tx.pending_ops().saturating_add(more) {
+            let detail = format!("more than {} operations", self.operations_max);
+            return Err(Refusal::at(RefusalKind::TooLarge, "", detail));
+        }
+        Ok(())
     }
 
     /// Counts an operation at an index, where Automerge looks from the start on.
@@ -179,6 +198,7 @@ impl<'a, T: Transactable> Writing<'a, T> {
     }
 
     fn put(&mut self, holder: &ObjId, at: Prop, value: &Value, how: Put) -> Result<(), Refusal> {
+        self.check_operations(operations(value))?;
         let encoding = self.tx.text_encoding();
         match (value, how, at) {
             (Value::Map(map), how, at) => {
@@ -230,6 +250,16 @@ impl<'a, T: Transactable> Writing<'a, T> {
             self.tx.put(holder, at.clone(), other)?;
         }
         Ok(())
+    }
+}
+
+/// How many operations make a value.
+fn operations(value: &Value) -> usize {
+    1 + match value {
+        Value::Map(map) => map.values().map(operations).sum(),
+        Value::List(list) => list.iter().map(operations).sum(),
+        Value::Text(text) => text.chars().count(),
+        _ => 0,
     }
 }
 
