@@ -82,7 +82,7 @@ fn check_document(value: &Value, patch: &Patch) {
                 Ok(root) => !matches!(root, Value::Map(_)),
                 Err(refused) => refused.kind == refusal.kind,
             };
-            assert!((1..=patch.0.len()).any(root), "{patch:?} on {value:?}");
+            assert!(typed || (1..=patch.0.len()).any(root), "{patch:?} on {value:?}");
         }
         (Ok(expected), Ok(_)) => {
             let after = document.value().expect("it lives");

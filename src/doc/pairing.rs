@@ -1,9 +1,15 @@
 //! Which old element of a list becomes which new one.
 
 use super::Value;
+use std::{
+    hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher},
+    ops::Range,
+};
 
 /// Past this many comparisons a run is paired by position.
 const COMPARISONS_MAX: usize = 4_000_000;
+/// Past this many steps of comparisons, too: some tenths of a second.
+const STEPS_MAX: usize = 40_000_000;
 
 /// The member that names a list element: `id`, `_id` or `key`, a string or a number.
 fn name(value: &Value) -> Option<(&'static str, &Value)> {
@@ -36,35 +42,71 @@ pub(super) fn matches(a: &Value, b: &Value) -> bool {
     if both_named(a, b) { same_name(a, b) } else { a.is_unchanged_by(b) }
 }
 
+/// The elements of a list, and the hash of the content of each.
+struct Side<'v> {
+    values: &'v [Value],
+    hashes: Vec<u64>,
+}
+
+impl<'v> Side<'v> {
+    fn of(values: &'v [Value]) -> Self {
+        Self { values, hashes: values.iter().map(Value::content_hash).collect() }
+    }
+
+    fn members(&self, range: Range<usize>) -> Vec<Vec<u64>> {
+        self.values[range].iter().map(members).collect()
+    }
+}
+
+/// The hashes of what a container holds, sorted.
+fn members(value: &Value) -> Vec<u64> {
+    let mut members: Vec<u64> = match value {
+        Value::Map(map) => {
+            let hasher = BuildHasherDefault::<DefaultHasher>::default();
+            map.iter().map(|(key, value)| hasher.hash_one((key, value.content_hash()))).collect()
+        }
+        Value::List(list) => list.iter().map(Value::content_hash).collect(),
+        _ => Vec::new(),
+    };
+    members.sort_unstable();
+    members
+}
+
+/// How many of some hashes are among others.
+fn shared(a: &[u64], b: &[u64]) -> usize {
+    a.iter().filter(|member| b.binary_search(member).is_ok()).count()
+}
+
 /// Two containers that share more than half of their members are one that was edited.
-fn is_alike(a: &Value, b: &Value) -> bool {
+fn is_alike(a: &Value, b: &Value, shared: usize) -> bool {
     match (a, b) {
-        (Value::Map(a), Value::Map(b)) => {
-            let equal = a
-                .iter()
-                .filter(|(key, value)| b.get(*key).is_some_and(|b| b.is_unchanged_by(value)));
-            let equal = equal.count();
-            let small = a.len() <= 2 && a.len() == b.len() && a.keys().eq(b.keys());
-            a.len().max(b.len()) < 2 * equal || (small && 1 <= equal)
+        (Value::Map(map), Value::Map(other)) => {
+            let small =
+                || map.len() <= 2 && map.len() == other.len() && map.keys().eq(other.keys());
+            let edited = map.len().max(other.len()) < 2 * shared || (1 <= shared && small());
+            edited && !both_named(a, b)
         }
-        (Value::List(a), Value::List(b)) => {
-            let equal = a.iter().filter(|value| b.iter().any(|b| b.is_unchanged_by(value))).count();
-            a.len().max(b.len()) < 2 * equal
-        }
+        (Value::List(list), Value::List(other)) => list.len().max(other.len()) < 2 * shared,
         _ => false,
     }
+}
+
+/// The elements of a list before and after.
+struct Pairing<'v> {
+    old: Side<'v>,
+    new: Side<'v>,
 }
 
 /// Pairs (old, new) in order: equal or of the same name; in the gaps between, alike. Named
 /// elements pair only by name.
 pub(super) fn pairs(old: &[Value], new: &[Value]) -> Vec<(usize, usize)> {
+    let pairing = Pairing { old: Side::of(old), new: Side::of(new) };
     let mut pairs = Vec::new();
     let (mut old_from, mut new_from) = (0, 0);
     let end = (old.len(), new.len());
-    for (old_to, new_to) in align(old, new, matches).into_iter().chain([end]) {
-        let (old_gap, new_gap) = (&old[old_from..old_to], &new[new_from..new_to]);
-        let inner = gap_pairs(old_gap, new_gap);
-        pairs.extend(inner.into_iter().map(|(a, b)| (old_from + a, new_from + b)));
+    let matching = pairing.align(0..old.len(), 0..new.len(), 1, |a, b| pairing.matches(a, b));
+    for (old_to, new_to) in matching.into_iter().chain([end]) {
+        pairs.extend(pairing.in_gap(old_from..old_to, new_from..new_to));
         if (old_to, new_to) != end {
             pairs.push((old_to, new_to));
         }
@@ -73,80 +115,101 @@ pub(super) fn pairs(old: &[Value], new: &[Value]) -> Vec<(usize, usize)> {
     pairs
 }
 
-fn gap_pairs(old: &[Value], new: &[Value]) -> Vec<(usize, usize)> {
-    if old.is_empty() || new.is_empty() {
-        return Vec::new();
+impl Pairing<'_> {
+    /// As [`matches`](fn@matches), by hash first.
+    fn matches(&self, old: usize, new: usize) -> bool {
+        let (a, b) = (&self.old.values[old], &self.new.values[new]);
+        if self.old.hashes[old] == self.new.hashes[new] {
+            return matches(a, b);
+        }
+        // Of the same name they may differ otherwise.
+        matches!((a, b), (Value::Map(_), Value::Map(_))) && same_name(a, b)
     }
-    let same_kind = |a: &Value, b: &Value| {
-        matches!((a, b), (Value::Map(_), Value::Map(_)) | (Value::List(_), Value::List(_)))
-            && !both_named(a, b)
-    };
-    if old.len() == new.len() && old.iter().zip(new).all(|(a, b)| same_kind(a, b)) {
-        return (0..old.len()).map(|index| (index, index)).collect();
-    }
-    align(old, new, |a, b| !both_named(a, b) && is_alike(a, b))
-}
 
-/// A longest common subsequence after trimming equal ends, as pairs in order. Past
-/// [`COMPARISONS_MAX`] only the ends pair.
-fn align(
-    old: &[Value],
-    new: &[Value],
-    same: impl Fn(&Value, &Value) -> bool,
-) -> Vec<(usize, usize)> {
-    let head = old.iter().zip(new).take_while(|(a, b)| same(a, b)).count();
-    let (old_rest, new_rest) = (&old[head..], &new[head..]);
-    let tail =
-        old_rest.iter().rev().zip(new_rest.iter().rev()).take_while(|(a, b)| same(a, b)).count();
-    let old_middle = &old_rest[..old_rest.len() - tail];
-    let new_middle = &new_rest[..new_rest.len() - tail];
-
-    let mut pairs: Vec<(usize, usize)> = (0..head).map(|index| (index, index)).collect();
-    let middle = common_subsequence(old_middle, new_middle, same);
-    pairs.extend(middle.into_iter().map(|(a, b)| (head + a, head + b)));
-    pairs.extend((0..tail).map(|back| (old.len() - tail + back, new.len() - tail + back)));
-    pairs
-}
-
-fn common_subsequence(
-    old: &[Value],
-    new: &[Value],
-    same: impl Fn(&Value, &Value) -> bool,
-) -> Vec<(usize, usize)> {
-    let (rows, columns) = (old.len(), new.len());
-    if COMPARISONS_MAX < rows.saturating_mul(columns) {
-        let pairable = |index: &usize| {
-            let (a, b) = (&old[*index], &new[*index]);
-            same(a, b) || !(both_named(a, b))
+    fn in_gap(&self, old: Range<usize>, new: Range<usize>) -> Vec<(usize, usize)> {
+        if old.is_empty() || new.is_empty() {
+            return Vec::new();
+        }
+        let of_one_kind = |(a, b): (usize, usize)| {
+            let (a, b) = (&self.old.values[a], &self.new.values[b]);
+            matches!((a, b), (Value::Map(_), Value::Map(_)) | (Value::List(_), Value::List(_)))
+                && !both_named(a, b)
         };
-        return (0..rows.min(columns)).filter(pairable).map(|index| (index, index)).collect();
+        if old.len() == new.len() && old.clone().zip(new.clone()).all(of_one_kind) {
+            return old.zip(new).collect();
+        }
+        let (olds, news) = (self.old.members(old.clone()), self.new.members(new.clone()));
+        let steps = 1 + olds.iter().map(Vec::len).max().unwrap_or(0);
+        let (first_old, first_new) = (old.start, new.start);
+        self.align(old, new, steps, |a, b| {
+            let shared = shared(&olds[a - first_old], &news[b - first_new]);
+            is_alike(&self.old.values[a], &self.new.values[b], shared)
+        })
     }
-    let width = columns + 1;
-    let mut length = vec![0u32; (rows + 1) * width];
-    let mut equal = vec![false; rows * columns];
-    for row in (0..rows).rev() {
-        for column in (0..columns).rev() {
-            let hit = same(&old[row], &new[column]);
-            equal[row * columns + column] = hit;
-            length[row * width + column] = if hit {
-                length[(row + 1) * width + column + 1] + 1
-            } else {
-                length[(row + 1) * width + column].max(length[row * width + column + 1])
+
+    /// A longest common subsequence after trimming equal ends, as pairs in order. `steps`: what
+    /// one comparison takes. Past [`STEPS_MAX`] only the ends pair by content.
+    fn align(
+        &self,
+        old: Range<usize>,
+        new: Range<usize>,
+        steps: usize,
+        same: impl Fn(usize, usize) -> bool,
+    ) -> Vec<(usize, usize)> {
+        let head = old.clone().zip(new.clone()).take_while(|&(a, b)| same(a, b)).count();
+        let (old_from, new_from) = (old.start + head, new.start + head);
+        let ends = (old_from..old.end).rev().zip((new_from..new.end).rev());
+        let tail = ends.take_while(|&(a, b)| same(a, b)).count();
+        let (old_to, new_to) = (old.end - tail, new.end - tail);
+
+        let mut pairs: Vec<(usize, usize)> = old.zip(new).take(head).collect();
+        pairs.extend(self.common_subsequence(old_from..old_to, new_from..new_to, steps, same));
+        pairs.extend((0..tail).map(|back| (old_to + back, new_to + back)));
+        pairs
+    }
+
+    fn common_subsequence(
+        &self,
+        old: Range<usize>,
+        new: Range<usize>,
+        steps: usize,
+        same: impl Fn(usize, usize) -> bool,
+    ) -> Vec<(usize, usize)> {
+        let (rows, columns) = (old.len(), new.len());
+        let comparisons = rows.saturating_mul(columns);
+        if COMPARISONS_MAX < comparisons || STEPS_MAX < comparisons.saturating_mul(steps) {
+            let pairable = |&(a, b): &(usize, usize)| {
+                same(a, b) || !both_named(&self.old.values[a], &self.new.values[b])
             };
+            return old.zip(new).filter(pairable).collect();
         }
-    }
-    let mut pairs = Vec::new();
-    let (mut row, mut column) = (0, 0);
-    while row < rows && column < columns {
-        let here = length[row * width + column];
-        if equal[row * columns + column] && here == length[(row + 1) * width + column + 1] + 1 {
-            pairs.push((row, column));
-            (row, column) = (row + 1, column + 1);
-        } else if length[row * width + column + 1] <= length[(row + 1) * width + column] {
-            row += 1;
-        } else {
-            column += 1;
+        let width = columns + 1;
+        let mut length = vec![0u32; (rows + 1) * width];
+        let mut equal = vec![false; rows * columns];
+        for row in (0..rows).rev() {
+            for column in (0..columns).rev() {
+                let hit = same(old.start + row, new.start + column);
+                equal[row * columns + column] = hit;
+                length[row * width + column] = if hit {
+                    length[(row + 1) * width + column + 1] + 1
+                } else {
+                    length[(row + 1) * width + column].max(length[row * width + column + 1])
+                };
+            }
         }
+        let mut pairs = Vec::new();
+        let (mut row, mut column) = (0, 0);
+        while row < rows && column < columns {
+            let here = length[row * width + column];
+            if equal[row * columns + column] && here == length[(row + 1) * width + column + 1] + 1 {
+                pairs.push((old.start + row, new.start + column));
+                (row, column) = (row + 1, column + 1);
+            } else if length[row * width + column + 1] <= length[(row + 1) * width + column] {
+                row += 1;
+            } else {
+                column += 1;
+            }
+        }
+        pairs
     }
-    pairs
 }

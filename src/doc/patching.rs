@@ -20,22 +20,20 @@ pub(super) fn apply<T: Transactable>(
     patch: &Patch,
     limits: &Limits,
 ) -> Result<(), Refusal> {
-    let mut patching = Patching { write, limits, copied_bytes: 0 };
+    let mut patching = Patching { write, limits };
     patch.0.iter().try_for_each(|operation| patching.step(operation))
 }
 
 struct Patching<'w, 'a, T> {
     write: &'w mut Writing<'a, T>,
     limits: &'w Limits,
-    /// The JSON bytes of everything that `copy` has made.
-    copied_bytes: usize,
 }
 
 /// A place that exists.
 enum Place {
     Root,
     Member { maps: Vec<ObjId>, key: String, slot: Slot },
-    Element { list: ObjId, items: Vec<Item>, index: usize },
+    Element { list: ObjId, item: Item, index: usize },
 }
 
 /// The container that holds a place, which itself may not exist.
@@ -69,10 +67,6 @@ impl<T: Transactable> Patching<'_, '_, T> {
             Operation::Copy { from, path } => {
                 let place = self.place(from)?;
                 let value = self.value(&place);
-                self.copied_bytes += value.to_json(super::Form::Plain).len();
-                if self.limits.document_bytes_max < self.copied_bytes {
-                    return Err(refusal(RefusalKind::TooLarge, path, "the copies are too large"));
-                }
                 self.add(path, &value)
             }
             Operation::Test { path, value } => {
@@ -101,10 +95,9 @@ impl<T: Transactable> Patching<'_, '_, T> {
                 Ok(Place::Member { maps, key: last.clone(), slot })
             }
             Parent::List(list) => {
-                let items = self.write.scope().items(&list);
-                let index = list_index(last).filter(|index| *index < items.len());
-                let index = index.ok_or_else(|| nothing_at(path))?;
-                Ok(Place::Element { list, items, index })
+                let index = list_index(last).ok_or_else(|| nothing_at(path))?;
+                let item = self.write.scope().item(&list, index);
+                Ok(Place::Element { item: item.ok_or_else(|| nothing_at(path))?, list, index })
             }
         }
     }
@@ -117,10 +110,9 @@ impl<T: Transactable> Patching<'_, '_, T> {
         for step in &path.0[..steps] {
             let slot = match &parent {
                 Parent::Map(maps) => scope.slot(maps, step),
-                Parent::List(list) => list_index(step).and_then(|index| {
-                    let item = scope.items(list).into_iter().nth(index)?;
-                    Some(item.slot)
-                }),
+                Parent::List(list) => {
+                    list_index(step).and_then(|index| Some(scope.item(list, index)?.slot))
+                }
             };
             let slot = slot.ok_or_else(|| nothing_at(path))?;
             parent = match slot.shown() {
@@ -137,7 +129,7 @@ impl<T: Transactable> Patching<'_, '_, T> {
         match place {
             Place::Root => scope.map_value(&[ROOT]),
             Place::Member { slot, .. } => scope.value(slot),
-            Place::Element { items, index, .. } => scope.value(&items[*index].slot),
+            Place::Element { item, .. } => scope.value(&item.slot),
         }
     }
 
@@ -156,7 +148,7 @@ impl<T: Transactable> Patching<'_, '_, T> {
                 }
             },
             Parent::List(list) => {
-                let length = self.write.scope().items(&list).len();
+                let length = self.write.scope().length(&list);
                 let index = if last == "-" { Some(length) } else { list_index(last) };
                 let index = index.filter(|index| *index <= length);
                 let index = index.ok_or_else(|| nothing_at(path))?;
@@ -173,24 +165,28 @@ impl<T: Transactable> Patching<'_, '_, T> {
         index: usize,
         values: &[Value],
     ) -> Result<(), Refusal> {
-        let mut items = self.write.scope().items(list);
-        if self.limits.list_length_max < items.len() + values.len() {
+        if self.limits.list_length_max < self.write.scope().length(list) + values.len() {
             return Err(refusal(RefusalKind::TooLarge, path, "the list is full"));
         }
-        let stands = |items: &[Item], index: usize| {
-            items.get(index).is_some_and(|item| item.index.is_none())
-        };
-        // Right after a standing element nothing can be inserted: it has no visible neighbour
-        // that would hold the new one behind it.
-        if index.checked_sub(1).is_some_and(|before| stands(&items, before)) {
-            self.write.write_standing_anew(list)?;
-            items = self.write.scope().items(list);
-        }
-        let visible_before = items[..index].iter().filter(|item| item.index.is_some()).count();
+        let visible_before =
+            if self.write.scope().is_plain(list) { index } else { self.make_room(list, index)? };
         for (offset, value) in values.iter().enumerate() {
             self.write.insert_element(list, visible_before + offset, value)?;
         }
         Ok(())
+    }
+
+    /// Makes it possible to insert at an index of a list in which something stands: how many visible
+    /// elements come before. Right after a standing element nothing can be inserted, since it has no
+    /// visible neighbour that would hold the new one behind it.
+    fn make_room(&mut self, list: &ObjId, index: usize) -> Result<usize, Refusal> {
+        let mut items = self.write.scope().items(list);
+        let before = index.checked_sub(1).and_then(|before| items.get(before));
+        if before.is_some_and(|item| item.index.is_none()) {
+            self.write.write_standing_anew(list)?;
+            items = self.write.scope().items(list);
+        }
+        Ok(items[..index].iter().filter(|item| item.index.is_some()).count())
     }
 
     fn remove(&mut self, path: &Pointer, place: Place) -> Result<(), Refusal> {
@@ -199,7 +195,7 @@ impl<T: Transactable> Patching<'_, '_, T> {
                 Err(refusal(RefusalKind::RootMustBeObject, path, "the root cannot be removed"))
             }
             Place::Member { key, slot, .. } => self.write.delete_key(&key, &slot),
-            Place::Element { list, items, index } => self.remove_item(&list, &items[index]),
+            Place::Element { list, item, .. } => self.remove_item(&list, &item),
         }
     }
 
@@ -227,20 +223,13 @@ impl<T: Transactable> Patching<'_, '_, T> {
             Place::Member { maps, key, slot } => {
                 Put::new(self.write, None).member_named(&maps, &key, &slot, value)
             }
-            Place::Element { list, items, index } => {
-                let item = &items[index];
-                match item.index {
-                    Some(at) => {
-                        Put::new(self.write, None).element_named(&list, at, &item.slot, value)
-                    }
-                    None => {
-                        self.write.write_standing_anew(&list)?;
-                        let items = self.write.scope().items(&list);
-                        let item = &items[index];
-                        let at = item.index.unwrap_or(index);
-                        Put::new(self.write, None).element_named(&list, at, &item.slot, value)
-                    }
+            Place::Element { list, mut item, index } => {
+                if item.index.is_none() {
+                    self.write.write_standing_anew(&list)?;
+                    item = self.write.scope().item(&list, index).unwrap_or(item);
                 }
+                let at = item.index.unwrap_or(index);
+                Put::new(self.write, None).element_named(&list, at, &item.slot, value)
             }
         }
     }
@@ -263,8 +252,7 @@ impl<T: Transactable> Patching<'_, '_, T> {
             Place::Member { key, slot, .. } => {
                 (slot, slot.top().holder.clone(), Some(Prop::Map(key.clone())))
             }
-            Place::Element { list, items, index } => {
-                let item = &items[*index];
+            Place::Element { list, item, .. } => {
                 (&item.slot, list.clone(), item.index.map(Prop::Seq))
             }
         };
@@ -291,12 +279,12 @@ impl<T: Transactable> Patching<'_, '_, T> {
         let shown = match &place {
             Place::Root => None,
             Place::Member { slot, .. } => Some(slot.shown()),
-            Place::Element { items, index, .. } => Some(items[*index].slot.shown()),
+            Place::Element { item, .. } => Some(item.slot.shown()),
         };
         match (shown, insert) {
             (Some(Shown::Text(text)), SpliceInsert::Text(insert)) => {
-                let old = self.write.scope().text(text);
-                code_points(&old, at, remove).ok_or_else(past_the_end)?;
+                let end = at.checked_add(remove).filter(|end| *end <= self.write.tx.length(text));
+                end.ok_or_else(past_the_end)?;
                 let removed = isize::try_from(remove).map_err(|_| past_the_end())?;
                 Ok(self.write.tx.splice_text(text, at, removed, insert)?)
             }
@@ -311,11 +299,12 @@ impl<T: Transactable> Patching<'_, '_, T> {
                     self.limits.check_depth(path.0.len() + 1, path, value)?;
                 }
                 let list = list.clone();
-                let items = self.write.scope().items(&list);
-                let end = at.checked_add(remove).filter(|end| *end <= items.len());
-                let end = end.ok_or_else(past_the_end)?;
-                for item in items[at..end].iter().rev() {
-                    self.remove_item(&list, item)?;
+                let length = self.write.scope().length(&list);
+                let end = at.checked_add(remove).filter(|end| *end <= length);
+                for index in (at..end.ok_or_else(past_the_end)?).rev() {
+                    if let Some(item) = self.write.scope().item(&list, index) {
+                        self.remove_item(&list, &item)?;
+                    }
                 }
                 self.insert(path, &list, at, insert)
             }

@@ -113,13 +113,7 @@ impl Task<'_> {
         steps_max: Option<usize>,
     ) -> Result<Option<Made>, Refusal> {
         let standing_now = self.present.map(Scope::standing);
-        let mut writing = Writing::new(
-            &mut tx,
-            standing,
-            standing_now,
-            self.limits.change_operations_max,
-            steps_max,
-        );
+        let mut writing = Writing::new(&mut tx, standing, standing_now, self.limits, steps_max);
         let applied = self.apply(&mut writing, content);
         if writing.is_exhausted() {
             return Ok(None);

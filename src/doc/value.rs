@@ -2,7 +2,13 @@
 
 use super::timestamp;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use std::{borrow::Cow, collections::BTreeMap, iter::once, ops::Range};
+use std::{
+    borrow::Cow,
+    collections::BTreeMap,
+    hash::{DefaultHasher, Hash as _, Hasher},
+    iter::once,
+    ops::Range,
+};
 
 /// How JSON is written and read at the rim.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -96,6 +102,37 @@ impl Value {
             _ => match (self.reading(), other.reading()) {
                 (Some(one), Some(two)) => scalars(&one, &two),
                 _ => false,
+            },
+        }
+    }
+
+    /// A number that is the same for values of which writing one over the other is no change.
+    pub(super) fn content_hash(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        self.hash_content(&mut hasher);
+        hasher.finish()
+    }
+
+    fn hash_content(&self, hasher: &mut impl Hasher) {
+        match self {
+            Self::List(list) => {
+                (1u8, list.len()).hash(hasher);
+                list.iter().for_each(|value| value.hash_content(hasher));
+            }
+            Self::Map(map) => {
+                (2u8, map.len()).hash(hasher);
+                for (key, value) in map {
+                    key.hash(hasher);
+                    value.hash_content(hasher);
+                }
+            }
+            scalar => match scalar.reading() {
+                None | Some(Reading::Null) => 3u8.hash(hasher),
+                Some(reading) if reading.prints_as_null() => 3u8.hash(hasher),
+                Some(Reading::Bool(truth)) => (4u8, truth).hash(hasher),
+                Some(Reading::Integer(integer)) => (5u8, integer).hash(hasher),
+                Some(Reading::Float(bits)) => (6u8, bits).hash(hasher),
+                Some(Reading::String(text)) => (7u8, text).hash(hasher),
             },
         }
     }

@@ -167,6 +167,26 @@ impl<'a, R: ReadDoc> Scope<'a, R> {
         items
     }
 
+    /// How many elements a logical list has.
+    pub(super) fn length(self, list: &ObjId) -> usize {
+        if self.is_plain(list) { self.doc.length(list) } else { self.items(list).len() }
+    }
+
+    /// One element of a logical list.
+    pub(super) fn item(self, list: &ObjId, index: usize) -> Option<Item> {
+        if self.is_plain(list) {
+            let slot = self.conflicted(list, Prop::Seq(index))?;
+            Some(Item { slot, index: Some(index) })
+        } else {
+            self.items(list).into_iter().nth(index)
+        }
+    }
+
+    /// Whether nothing stands in a list, so that its elements are the visible ones.
+    pub(super) fn is_plain(self, list: &ObjId) -> bool {
+        self.standing.at(list).is_empty()
+    }
+
     /// Where an element is or would be, and whether another value is visible there.
     fn locate(self, list: &ObjId, element: &ObjId, siblings: &[ObjId]) -> (usize, bool) {
         let index = Cursor::try_from(super::place::operation_name(element))

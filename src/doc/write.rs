@@ -5,7 +5,7 @@
 //! stands at a place that is replaced or removed is remembered as settled.
 
 use super::{
-    Refusal, RefusalKind, Value,
+    Limits, Refusal, RefusalKind, Value,
     place::{Entry, Slot, operation_name, scalar_of},
     standing::{Stander, Standing},
     view::{Item, Scope},
@@ -23,6 +23,8 @@ pub(super) struct Writing<'a, T> {
     settled: Vec<String>,
     /// Most operations of the transaction.
     operations_max: usize,
+    /// What may still be written, in bytes of strings and bytes.
+    bytes_left: usize,
     /// Elements that may still be looked at; `None`: any number.
     steps_left: Option<usize>,
     exhausted: bool,
@@ -33,7 +35,7 @@ impl<'a, T: Transactable> Writing<'a, T> {
         tx: &'a mut T,
         standing: Standing,
         standing_now: Option<&'a Standing>,
-        operations_max: usize,
+        limits: &Limits,
         steps_max: Option<usize>,
     ) -> Self {
         Self {
@@ -41,7 +43,8 @@ impl<'a, T: Transactable> Writing<'a, T> {
             standing,
             standing_now,
             settled: Vec::new(),
-            operations_max,
+            operations_max: limits.change_operations_max,
+            bytes_left: limits.document_bytes_max,
             steps_left: steps_max,
             exhausted: false,
         }
@@ -53,6 +56,15 @@ impl<'a, T: Transactable> Writing<'a, T> {
             let detail = format!("more than {} operations", self.operations_max);
             return Err(Refusal::at(RefusalKind::TooLarge, "", detail));
         }
+        Ok(())
+    }
+
+    /// Refuses to write more in one change than a document may hold: what was written first is kept
+    /// in its history also where it is replaced at once.
+    fn count_bytes(&mut self, bytes: usize) -> Result<(), Refusal> {
+        let left = self.bytes_left.checked_sub(bytes);
+        let detail = "one change writes more than a document may hold";
+        self.bytes_left = left.ok_or_else(|| Refusal::at(RefusalKind::TooLarge, "", detail))?;
         Ok(())
     }
 
@@ -199,6 +211,7 @@ impl<'a, T: Transactable> Writing<'a, T> {
 
     fn put(&mut self, holder: &ObjId, at: Prop, value: &Value, how: Put) -> Result<(), Refusal> {
         self.check_operations(operations(value))?;
+        self.count_bytes(bytes(value))?;
         let encoding = self.tx.text_encoding();
         match (value, how, at) {
             (Value::Map(map), how, at) => {
@@ -234,15 +247,18 @@ impl<'a, T: Transactable> Writing<'a, T> {
         Ok(())
     }
 
-    /// Makes room for a scalar at an older base. Where it shows already in a conflict, Automerge
-    /// would take only the others away, and nothing were left if this one is gone by now.
+    /// Makes room for a scalar that Automerge takes for the one that shows. It would write nothing:
+    /// of `-0.0` over `0.0`, and where that one is gone by now of the value that showed at an older
+    /// base in a conflict.
     fn displace(&mut self, holder: &ObjId, at: &Prop, scalar: &ScalarValue) -> Result<(), Refusal> {
-        let shows = |all: &[(automerge::Value<'_>, ObjId)]| match all.last() {
-            Some((automerge::Value::Scalar(shown), _)) => **shown == *scalar,
+        let all = self.tx.get_all(holder, at.clone())?;
+        let Some((automerge::Value::Scalar(shown), _)) = all.last() else { return Ok(()) };
+        let zeros = match (shown.as_ref(), scalar) {
+            (ScalarValue::F64(shown), ScalarValue::F64(new)) => shown.to_bits() != new.to_bits(),
             _ => false,
         };
-        let all = self.tx.get_all(holder, at.clone())?;
-        if self.standing_now.is_some() && 1 < all.len() && shows(&all) {
+        let late = self.standing_now.is_some() && 1 < all.len();
+        if **shown == *scalar && (zeros || late) {
             let other = match scalar {
                 ScalarValue::Null => ScalarValue::Boolean(true),
                 _ => ScalarValue::Null,
@@ -259,6 +275,17 @@ fn operations(value: &Value) -> usize {
         Value::Map(map) => map.values().map(operations).sum(),
         Value::List(list) => list.iter().map(operations).sum(),
         Value::Text(text) => text.chars().count(),
+        _ => 0,
+    }
+}
+
+/// How many bytes the strings, keys and bytes of a value have.
+fn bytes(value: &Value) -> usize {
+    match value {
+        Value::Map(map) => map.iter().map(|(key, value)| key.len() + bytes(value)).sum(),
+        Value::List(list) => list.iter().map(bytes).sum(),
+        Value::String(text) | Value::Text(text) => text.len(),
+        Value::Bytes(bytes) => bytes.len(),
         _ => 0,
     }
 }

@@ -97,3 +97,32 @@ fn a_late_patch_of_a_deleted_document_that_came_back_is_written_whole() {
     line.merge_patch(Some(&deleted), r#"{"a":{"a":"y","id":"z"}}"#);
     assert_eq!(line.shows(), r#"{"a":{"a":"y","id":"z"}}"#);
 }
+
+#[test]
+fn zeros_of_both_signs_are_written() {
+    let mut line = Line::new();
+    for json in [r#"{"a":0.0}"#, r#"{"a":-0.0}"#, r#"{"a":0.0}"#] {
+        line.put(None, json);
+        assert_eq!(line.shows(), json);
+    }
+}
+
+#[test]
+fn a_patch_that_grows_by_copies_is_refused_at_its_bounds() {
+    let mut line = Line::new();
+    line.put(None, r#"{"a":[1,1,1,1,1,1,1,1,1,1],"t":"abcdefghijklmnopqrstuvwxyz"}"#);
+    let version = line.0.version();
+    let copies: Vec<_> =
+        (0..40).map(|n| format!(r#"{{"op":"copy","from":"","path":"/c{n}"}}"#)).collect();
+    let splice = r#"{"op":"splice","path":"/t","at":0,"remove":0,"insert":"z"}"#;
+    let few = Limits { change_operations_max: 1_000, ..Limits::default() };
+    let small = Limits { document_bytes_max: 1_000, ..Limits::default() };
+    for (patch, limits) in [(copies, few), (vec![splice.to_owned(); 100], small)] {
+        let patch = format!("[{}]", patch.join(","));
+        let patch = Patch::parse(patch.as_bytes(), Form::Plain, &Limits::default()).unwrap();
+        let edit = Edit::JsonPatch(patch);
+        let refusal = line.0.edit(&edit, None, &Stamp::default(), &limits).unwrap_err();
+        assert_eq!(refusal.kind, doc::RefusalKind::TooLarge);
+        assert_eq!(line.0.version(), version);
+    }
+}
