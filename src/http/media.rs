@@ -111,7 +111,7 @@ pub(crate) fn choose(
     let mut lines = headers.get_all(header::ACCEPT).iter().peekable();
     // What nearly every client sends needs no parsing.
     match lines.peek().map(|line| line.as_bytes()) {
-        None | Some(b"*/*") => return Ok(first),
+        None | Some(b"*/*" | b"") => return Ok(first),
         Some(_) => {}
     }
     let ranges: Vec<Range<'_>> = lines
@@ -145,6 +145,8 @@ impl<'a> Range<'a> {
     /// A range; `None` for what is none, which says nothing.
     fn parse(text: &'a str) -> Option<Self> {
         let (essence, parameters) = split(text);
+        // Older clients write the one star for both.
+        let essence = if essence == "*" { "*/*" } else { essence };
         essence.split_once('/')?;
         let quality = parameters.split(';').find_map(|parameter| {
             let (name, value) = parameter.split_once('=')?;
@@ -168,15 +170,17 @@ impl<'a> Range<'a> {
     }
 }
 
-/// A weight in thousandths; what is no weight counts as none.
+/// A weight in thousandths; what is no weight counts as none. Clients are known to leave out the
+/// zero before the point, and to write more than three digits.
 fn quality(text: &str) -> u16 {
     let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
+    let valid = fraction.bytes().all(|byte| byte.is_ascii_digit());
     let digits = fraction.bytes().chain(std::iter::repeat(b'0')).take(3);
-    let valid = fraction.len() <= 3 && fraction.bytes().all(|byte| byte.is_ascii_digit());
-    let fraction = digits.fold(0, |sum, byte| sum * 10 + u16::from(byte.wrapping_sub(b'0')));
+    let thousandths = digits.fold(0, |sum, byte| sum * 10 + u16::from(byte.wrapping_sub(b'0')));
     match whole {
-        "1" if valid && fraction == 0 => 1000,
-        "0" if valid => fraction,
+        "1" if valid && fraction.bytes().all(|byte| byte == b'0') => 1000,
+        "0" if valid => thousandths,
+        "" if valid && !fraction.is_empty() => thousandths,
         _ => 0,
     }
 }
@@ -205,7 +209,11 @@ mod tests {
             (&["*/*;q=0.1, application/json;q=0.01"], Some(TYPED)),
             (&["text/html,application/xhtml+xml,*/*;q=0.8"], Some(JSON)),
             (&["text/html"], None),
+            (&["text/html, image/gif, image/jpeg, *; q=.2, */*; q=.2"], Some(JSON)),
+            (&["application/json;q=1.0000"], Some(JSON)),
+            (&[""], Some(JSON)),
             (&["*/*;q=0"], None),
+            (&["*/*;q=."], None),
             (&["application/json;q=2"], None),
             (&["json"], None),
             (&[""], None),
