@@ -39,7 +39,7 @@ unit:
 	@$(STEP) 'tests: units, properties, architecture, integration'; eval "$$(.ci/setup tests)"; cargo test --locked
 
 bench: ## Each figure beside its floor, in one run
-	@$(SETUP); cargo bench --locked
+	@$(SETUP); cargo bench --locked --bench http
 
 # There is no unsafe code here: without a sanitizer there are ten times as many runs.
 fuzz: ## Run each fuzz target for SECONDS_EACH seconds (nightly Rust, cargo-fuzz)
