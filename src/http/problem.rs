@@ -313,7 +313,9 @@ impl From<node::Error> for Problem {
             }
             node::Error::ReadOnly(_) => Self::new(Code::ReadOnly, text),
             node::Error::Stalled => Self::new(Code::WriteStalled, text),
-            node::Error::Damaged(what) => Self::new(Code::Quarantined, what),
+            node::Error::Damaged(what) => {
+                Self { cause: Some(what.clone()), ..Self::new(Code::Quarantined, what) }
+            }
             node::Error::Stopping => Self::new(Code::NotReady, text),
             node::Error::TooManyCollections => Self::new(Code::TooLarge, text),
         }

@@ -154,11 +154,12 @@ impl Api {
         if let Err(problem) = admitted {
             return problem.into_response();
         }
+        let uri = call.head.uri.clone();
         let answer = AssertUnwindSafe(TABLE.answer(call)).catch_unwind().await;
         let answer = answer.unwrap_or_else(|_| Err(Problem::defect("a handler panicked")));
         answer.unwrap_or_else(|problem| {
             if let Some(cause) = problem.cause() {
-                tracing::error!(request = ?id, cause, "a request met a defect");
+                tracing::error!(request = ?id, path = uri.path(), cause, "a defect, or damage");
             }
             problem.into_response()
         })
