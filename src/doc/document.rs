@@ -93,6 +93,17 @@ impl Document {
         self.json_bytes = bytes;
     }
 
+    /// The size of its plain JSON: as it was last told, and what was written since; for a document
+    /// that was just loaded a guess.
+    pub fn json_bytes(&self) -> usize {
+        self.json_bytes
+    }
+
+    /// Whether its plain JSON is at hand, so that rendering it walks nothing.
+    pub fn is_filled(&self) -> bool {
+        self.filled.is_some()
+    }
+
     /// Goes on under another actor: one that no other copy of this document writes under.
     pub fn set_actor(&mut self, actor: Actor) {
         self.actor = ActorId::from(actor.0);
@@ -139,7 +150,12 @@ impl Document {
             Some(base) => self.base(base)?,
         };
         if self.fits(edit, limits) {
-            return self.edit_at(&base, edit, stamp, limits);
+            let delta = self.edit_at(&base, edit, stamp, limits)?;
+            self.json_bytes = match &self.filled {
+                Some(json) => json.len(),
+                None => self.json_bytes + delta.changes.iter().map(Vec::len).sum::<usize>(),
+            };
+            return Ok(delta);
         }
         // So near to the largest document the edit is tried on a copy first.
         let mut trial = self.clone();
@@ -150,6 +166,7 @@ impl Document {
             return Err(Refusal::at(RefusalKind::TooLarge, "", detail));
         }
         *self = trial;
+        self.json_bytes = bytes;
         Ok(delta)
     }
 

@@ -1,6 +1,6 @@
 //! What a user asks for, and what it did.
 
-use super::{Patch, Value};
+use super::{Operation, Patch, Value};
 use crate::ident::Version;
 
 /// What a user asks for.
@@ -14,6 +14,38 @@ pub enum Edit {
     JsonPatch(Patch),
     /// A tombstone.
     Delete,
+}
+
+/// What one operation of a JSON Patch costs beside its value, as bytes of JSON.
+const OPERATION_BYTES: usize = 64;
+
+impl Edit {
+    /// About how many bytes of JSON have to be read or written to make it, beside those of the
+    /// document that [`Edit::reads_whole`] tells of.
+    pub fn size(&self) -> usize {
+        match self {
+            Self::Delete => 0,
+            Self::Put(value) | Self::MergePatch(value) => value.size(),
+            Self::JsonPatch(patch) => {
+                let size = |operation: &Operation| OPERATION_BYTES + operation.value_size();
+                patch.0.iter().map(size).sum()
+            }
+        }
+    }
+
+    /// Whether all of the document, or any part of it, may have to be read to make it.
+    pub fn reads_whole(&self) -> bool {
+        match self {
+            Self::Put(_) => true,
+            Self::Delete | Self::MergePatch(_) => false,
+            Self::JsonPatch(patch) => patch.0.iter().any(|operation| {
+                matches!(
+                    operation,
+                    Operation::Move { .. } | Operation::Copy { .. } | Operation::Test { .. }
+                )
+            }),
+        }
+    }
 }
 
 /// What people are told about a change; decides nothing.

@@ -83,6 +83,25 @@ pub enum SpliceInsert {
     List(Vec<Value>),
 }
 
+impl Operation {
+    /// About how many bytes of JSON the values in it have.
+    pub(super) fn value_size(&self) -> usize {
+        match self {
+            Self::Add { value, .. } | Self::Replace { value, .. } | Self::Test { value, .. } => {
+                value.size()
+            }
+            Self::Splice { insert: SpliceInsert::Text(text), .. } => text.len(),
+            Self::Splice { insert: SpliceInsert::List(list), .. } => {
+                list.iter().map(Value::size).sum()
+            }
+            Self::Remove { .. }
+            | Self::Move { .. }
+            | Self::Copy { .. }
+            | Self::Increment { .. } => 0,
+        }
+    }
+}
+
 impl Patch {
     /// A patch from the bytes of a JSON array of operations.
     ///

@@ -55,6 +55,21 @@ impl Value {
         matches!(self, Self::Map(_) | Self::List(_))
     }
 
+    /// About how many bytes of JSON this has, and never fewer than there are values in it.
+    pub fn size(&self) -> usize {
+        const SCALAR_BYTES: usize = 8;
+        match self {
+            Self::String(text) | Self::Text(text) => SCALAR_BYTES + text.len(),
+            Self::Bytes(bytes) => SCALAR_BYTES + bytes.len(),
+            Self::List(list) => SCALAR_BYTES + list.iter().map(Self::size).sum::<usize>(),
+            Self::Map(map) => {
+                let member = |(key, value): (&String, &Self)| key.len() + value.size();
+                SCALAR_BYTES + map.iter().map(member).sum::<usize>()
+            }
+            _ => SCALAR_BYTES,
+        }
+    }
+
     /// How deep this nests: a scalar 0, an empty container 1.
     pub fn depth(&self) -> usize {
         if let Self::List(list) = self {

@@ -20,7 +20,7 @@ const RELAXED_SYNC_INTERVAL: Duration = Duration::from_millis(100);
 
 /// What one shard has prepared in one go.
 #[derive(Debug)]
-pub(super) struct Prepared {
+pub(super) struct Group {
     pub(super) shard: usize,
     pub(super) commits: Vec<Ticket>,
 }
@@ -39,7 +39,7 @@ pub(super) struct Ticket {
 /// Writes until all shards have gone.
 pub(super) async fn run(
     mut committer: Committer,
-    mut prepared: Receiver<Prepared>,
+    mut prepared: Receiver<Group>,
     shards: Vec<UnboundedSender<Event>>,
     status: Arc<Status>,
     durability: Durability,
@@ -74,7 +74,7 @@ fn sync(committer: &mut Committer, status: &Status) {
 
 fn write(
     committer: &mut Committer,
-    messages: Vec<Prepared>,
+    messages: Vec<Group>,
     shards: &[UnboundedSender<Event>],
     status: &Status,
 ) {

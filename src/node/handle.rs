@@ -3,9 +3,10 @@
 use super::{
     Ambient, Error, ListQuery, Page, Reading, Representation, StartError, Write, Written,
     committer,
-    read::{self, Found},
-    shard::{Command, Event, Shard, ShardOptions, Task},
+    read::{self, Found, PAGE_BYTES_MAX},
+    shard::{Event, Shard, ShardOptions},
     status::Status,
+    task::{Command, Task},
     worker::Worker,
 };
 use crate::{
@@ -13,16 +14,19 @@ use crate::{
     ident::{Collection, IncarnationId, Key, Name, NodeId, Version},
     store::{CollectionCount, Durability, Engine, Fresh, Store},
 };
+use bytes::Bytes;
 use std::{
     future::Future,
     io,
     sync::{Arc, Mutex, PoisonError},
     thread,
 };
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 /// A thread that runs Automerge on deep documents needs a deep stack.
 const STACK_BYTES: usize = 16 << 20;
+/// Most threads of one shard that wait for the disk or help.
+const BLOCKING_THREADS_MAX: usize = 32;
 
 /// How a node runs.
 #[derive(Debug, Clone)]
@@ -33,6 +37,8 @@ pub struct Options {
     pub documents_bytes: usize,
     /// How many shards; each is a thread.
     pub shards: usize,
+    /// How many threads do heavy work on documents, over all shards.
+    pub helpers: usize,
     /// Commands that one shard has not yet taken in; more wait at their callers.
     pub commands_max: usize,
     /// Commands that wait for one document; more are refused as `Stalled`.
@@ -49,6 +55,7 @@ impl Default for Options {
             durability: Durability::Sync,
             documents_bytes: 256 << 20,
             shards: thread::available_parallelism().map_or(2, usize::from),
+            helpers: 2 * thread::available_parallelism().map_or(2, usize::from),
             commands_max: 1024,
             waiting_max: 4096,
             limits: Limits::default(),
@@ -84,6 +91,7 @@ impl Node {
         let status = Arc::new(Status::default());
         let shard_count = options.shards.max(1);
         let (commits, prepared) = mpsc::channel(2 * shard_count);
+        let helpers = Arc::new(Semaphore::new(options.helpers.clamp(1, BLOCKING_THREADS_MAX / 2)));
         let mut shards = Vec::new();
         let mut events = Vec::new();
         for index in 0..shard_count {
@@ -103,6 +111,7 @@ impl Node {
                 events: events_receiver,
                 events_sender: events_sender.clone(),
                 commits: commits.clone(),
+                helpers: Arc::clone(&helpers),
             };
             run_thread(format!("shard-{index}"), worker.run())?;
             shards.push(sender);
@@ -215,9 +224,45 @@ impl Node {
     /// Lists documents in key order. An unknown collection is an empty page.
     ///
     /// # Errors
-    /// `Damaged`, `Internal`.
+    /// `Damaged`, `Internal`; as [`Node::read_as`] where a view has to be made first.
     pub async fn list(&self, collection: &Collection, query: ListQuery) -> Result<Page, Error> {
-        read::list(&self.0.store, collection, query).await
+        let values = query.values;
+        let mut page = read::list(&self.0.store, collection, query).await?;
+        if values && page.rows.iter().any(|row| row.json.is_none()) {
+            self.make_views(&mut page).await?;
+        }
+        Ok(page)
+    }
+
+    /// Has the views made that a page lacks. It ends earlier where they make it too large.
+    async fn make_views(&self, page: &mut Page) -> Result<(), Error> {
+        let (mut rows, mut bytes) = (Vec::new(), 0);
+        let mut unmade = std::mem::take(&mut page.rows).into_iter();
+        while let Some(mut row) = unmade.next() {
+            if row.json.is_none() {
+                match self.read(&row.name).await {
+                    Ok(Reading { body, version, conflicts }) => {
+                        (row.json, row.version, row.conflicts) = (Some(body), version, conflicts);
+                    }
+                    // Deleted since the page was read.
+                    Err(Error::Deleted(_)) => continue,
+                    Err(Error::Damaged(why)) => {
+                        tracing::error!(document = %row.name.id(), why, "left out of a list");
+                        continue;
+                    }
+                    Err(error) => return Err(error),
+                }
+            }
+            bytes += row.json.as_ref().map_or(0, Bytes::len);
+            let key = row.name.key().clone();
+            rows.push(row);
+            if PAGE_BYTES_MAX <= bytes && unmade.len() != 0 {
+                page.next = Some(key);
+                break;
+            }
+        }
+        page.rows = rows;
+        Ok(())
     }
 
     /// All collections, by name.
@@ -244,7 +289,11 @@ impl Node {
         let shard = self.shard(name)?;
         shard.send(Event::Command(command)).await.map_err(|_| Error::Stopping)?;
         drop(shard);
-        answer.await.unwrap_or(Err(Error::Stopping))
+        answer.await.unwrap_or_else(|_| {
+            // Nobody will answer: the node stops, or the request met a panic.
+            self.0.status.check_running()?;
+            Err(Error::Internal("the request met a defect of the program".to_owned()))
+        })
     }
 
     fn shard(&self, name: &Name) -> Result<mpsc::Sender<Event>, Error> {
@@ -261,8 +310,12 @@ fn run_thread(
     name: String,
     work: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), StartError> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
-    let runtime = runtime.map_err(StartError::Thread)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .thread_stack_size(STACK_BYTES)
+        .max_blocking_threads(BLOCKING_THREADS_MAX)
+        .build()
+        .map_err(StartError::Thread)?;
     thread::Builder::new()
         .name(name)
         .stack_size(STACK_BYTES)

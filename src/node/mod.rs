@@ -3,6 +3,7 @@
 //! ```text
 //! handle      Node: what http and cli call          ambient   the only reader of clock and chance
 //! shard       owns loaded documents (pure)          cache     which of them stay in memory
+//! resident    one loaded document (pure)            task      what is wanted of it, and answers
 //! worker      runs a shard: receive, handle, act    committer runs the store's one writer
 //! read        views, lists, heads from the store    write     what a write asks and gives
 //! ```
@@ -10,10 +11,12 @@
 //! What always holds:
 //! - A document belongs to one shard, chosen by its id. Its edits happen one after the other.
 //! - No answer rests on a state that is not durable: it waits for the commit it rests on.
+//! - Work in proportion to a large document is done by a helper thread, to which the document is
+//!   handed over; what is wanted of it meanwhile waits, and its shard serves all others.
 //! - A document leaves memory only when nothing of it is in flight.
 //! - After a failed commit the documents in it are dropped from memory, whoever reloads one goes on
 //!   under a fresh actor, and the node takes no writes until it is started again.
-//! - Every queue is bounded: commands by their channel, what waits for a load by
+//! - Every queue is bounded: commands by their channel, what waits for a document by
 //!   `Options::waiting_max`, commits by their channel.
 
 mod ambient;
@@ -22,8 +25,12 @@ mod committer;
 mod error;
 mod handle;
 mod read;
+mod resident;
 mod shard;
 mod status;
+mod task;
+#[cfg(test)]
+mod tests;
 mod worker;
 mod write;
 

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use std::sync::Arc;
 
 /// A page of a list ends once its JSON holds as many bytes.
-const PAGE_BYTES_MAX: usize = 8 << 20;
+pub(super) const PAGE_BYTES_MAX: usize = 8 << 20;
 
 /// A document as it was read.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -2,20 +2,28 @@
 
 use super::{
     Error,
-    committer::Prepared,
+    committer::Group,
     read::blocking,
-    shard::{Effect, Event, Loaded, Shard},
+    shard::{Effect, Event, Job, Loaded, Shard},
 };
 use crate::{
     doc::{Actor, Document},
     ident::Name,
     store::{Store, Stored, Track},
 };
-use std::sync::Arc;
-use tokio::sync::mpsc::{Receiver, Sender, UnboundedReceiver, UnboundedSender};
+use std::{sync::Arc, time::Duration};
+use tokio::{
+    sync::{
+        Semaphore,
+        mpsc::{Receiver, Sender, UnboundedReceiver, UnboundedSender},
+    },
+    time::{Instant, MissedTickBehavior, interval_at},
+};
 
 /// Most commands taken in before their commits are sent.
 const BATCH_COMMANDS_MAX: usize = 64;
+/// How often a shard is told that time passes.
+const TICK: Duration = Duration::from_secs(1);
 
 /// A shard with the channels by which it is reached and reaches others.
 #[derive(Debug)]
@@ -28,7 +36,9 @@ pub(super) struct Worker {
     /// From loads and the committer; as many as the shard has asked for.
     pub(super) events: UnboundedReceiver<Event>,
     pub(super) events_sender: UnboundedSender<Event>,
-    pub(super) commits: Sender<Prepared>,
+    pub(super) commits: Sender<Group>,
+    /// A permit for each job that runs, over all shards.
+    pub(super) helpers: Arc<Semaphore>,
 }
 
 impl Worker {
@@ -37,12 +47,15 @@ impl Worker {
         let mut batch = Vec::new();
         let mut effects = Vec::new();
         let mut open = true;
+        let mut ticks = interval_at(Instant::now() + TICK, TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while open || !self.shard.is_idle() {
             tokio::select! {
                 event = self.events.recv() => batch.extend(event),
                 count = self.commands.recv_many(&mut batch, BATCH_COMMANDS_MAX), if open => {
                     open = count != 0;
                 }
+                _ = ticks.tick(), if open && self.shard.wants_ticks() => batch.push(Event::Tick),
             }
             while let Ok(event) = self.events.try_recv() {
                 batch.push(event);
@@ -65,10 +78,23 @@ impl Worker {
             match effect {
                 Effect::Load { name, actor } => self.load(name, actor),
                 Effect::Commit(ticket) => commits.push(ticket),
+                Effect::HandOut(job) => self.hand_out(*job),
             }
         }
-        commits.is_empty()
-            || self.commits.send(Prepared { shard: self.index, commits }).await.is_ok()
+        commits.is_empty() || self.commits.send(Group { shard: self.index, commits }).await.is_ok()
+    }
+
+    fn hand_out(&self, job: Job) {
+        let (helpers, sender) = (Arc::clone(&self.helpers), self.events_sender.clone());
+        tokio::spawn(async move {
+            // The semaphore is never closed.
+            let permit = helpers.acquire_owned().await;
+            drop(tokio::task::spawn_blocking(move || {
+                // A shard that has ended waits for nothing.
+                let _ = sender.send(Event::Done(Box::new(job.run())));
+                drop(permit);
+            }));
+        });
     }
 
     fn load(&self, name: Name, actor: Actor) {

@@ -65,6 +65,11 @@ impl Track {
         self.lock().last.as_ref().map_or(0, |last| last.head.seq)
     }
 
+    /// Whether its stored view has yet to be made.
+    pub fn is_view_stale(&self) -> bool {
+        self.lock().last.as_ref().is_some_and(|last| last.head.view_stale)
+    }
+
     /// How much its stored chunks hold.
     pub fn log_size(&self) -> LogSize {
         self.lock().last.as_ref().map_or_else(LogSize::default, |last| LogSize {

@@ -1,0 +1,77 @@
+//! What callers want of a document, and the answers that wait until what they rest on is durable.
+
+use super::{Error, Reading, Representation, Write, Written};
+use crate::{
+    doc::Conflict,
+    ident::{Name, Version},
+};
+use tokio::sync::oneshot;
+
+pub(super) type Reply<T> = oneshot::Sender<Result<T, Error>>;
+
+/// Something wanted of a document.
+#[derive(Debug)]
+pub(super) struct Command {
+    pub(super) name: Name,
+    pub(super) task: Task,
+}
+
+#[derive(Debug)]
+pub(super) enum Task {
+    Write {
+        write: Box<Write>,
+        reply: Reply<Written>,
+    },
+    Read {
+        what: Representation,
+        at: Option<Version>,
+        includes: Option<Version>,
+        reply: Reply<Reading>,
+    },
+    Conflicts {
+        reply: Reply<(Version, Vec<Conflict>)>,
+    },
+}
+
+impl Task {
+    pub(super) fn fail(self, error: Error) {
+        match self {
+            Self::Write { reply, .. } => drop(reply.send(Err(error))),
+            Self::Read { reply, .. } => drop(reply.send(Err(error))),
+            Self::Conflicts { reply } => drop(reply.send(Err(error))),
+        }
+    }
+}
+
+/// An answer that is ready, but for the durability of what it rests on.
+#[derive(Debug)]
+pub(super) enum Answer {
+    Written(Written, Reply<Written>),
+    Reading(Reading, Reply<Reading>),
+    Conflicts((Version, Vec<Conflict>), Reply<(Version, Vec<Conflict>)>),
+    RefusedWrite(Error, Reply<Written>),
+    RefusedReading(Error, Reply<Reading>),
+}
+
+impl Answer {
+    /// Sends it. A caller that no longer waits is no concern.
+    pub(super) fn send(self) {
+        match self {
+            Self::Written(written, reply) => drop(reply.send(Ok(written))),
+            Self::Reading(reading, reply) => drop(reply.send(Ok(reading))),
+            Self::Conflicts(conflicts, reply) => drop(reply.send(Ok(conflicts))),
+            Self::RefusedWrite(error, reply) => drop(reply.send(Err(error))),
+            Self::RefusedReading(error, reply) => drop(reply.send(Err(error))),
+        }
+    }
+
+    pub(super) fn fail(self, error: Error) {
+        match self {
+            Self::Written(_, reply) | Self::RefusedWrite(_, reply) => drop(reply.send(Err(error))),
+            Self::Reading(_, reply) | Self::RefusedReading(_, reply) => {
+                drop(reply.send(Err(error)));
+            }
+            Self::Conflicts(_, reply) => drop(reply.send(Err(error))),
+        }
+    }
+}

@@ -1,0 +1,3 @@
+//! The room's state machines, driven by hand: every effect is performed when a test says so.
+
+mod shard;
