@@ -35,6 +35,8 @@ pub struct Tally {
     pub written: usize,
     pub hidden: usize,
     pub standing: usize,
+    /// Edits where every place held one value.
+    pub singles: usize,
 }
 
 impl Tally {
@@ -47,6 +49,7 @@ impl Tally {
         self.written += other.written;
         self.hidden += other.hidden;
         self.standing += other.standing;
+        self.singles += other.singles;
     }
 }
 
@@ -284,8 +287,13 @@ impl World {
             None => seen_before.clone(),
         };
         let edit = Edit::Put(new.clone());
-        let document = &mut self.replicas[at].document;
-        document.edit(&edit, base.as_ref(), &Stamp::default(), &Limits::default()).unwrap();
+        match &base {
+            None => self.edit_present(at, &edit),
+            Some(_) => {
+                let document = &mut self.replicas[at].document;
+                document.edit(&edit, base.as_ref(), &Stamp::default(), &Limits::default()).unwrap();
+            }
+        }
         self.obey(at);
         let after = self.replicas[at].document.value().expect("a put brings to life");
         let seen_after = self.seen(at);
@@ -398,9 +406,8 @@ impl World {
     fn patch(&mut self, at: usize, edit: &Edit, expected: Option<Value>) {
         self.tally.patches += 1;
         let before = self.seen(at);
-        let document = &mut self.replicas[at].document;
-        let shown = document.value();
-        document.edit(edit, None, &Stamp::default(), &Limits::default()).unwrap();
+        let shown = self.replicas[at].document.value();
+        self.edit_present(at, edit);
         self.obey(at);
         if let Some(expected) = expected {
             let after = self.replicas[at].document.value().expect("a patch brings to life");
@@ -418,6 +425,19 @@ impl World {
         };
         self.taken.extend(written.difference(&after));
         self.remember(at);
+    }
+
+    /// Edits what is here: where every place holds one value, that makes no conflict.
+    fn edit_present(&mut self, at: usize, edit: &Edit) {
+        let document = &mut self.replicas[at].document;
+        let single = document.render(Form::Plain, None).unwrap().single;
+        document.edit(edit, None, &Stamp::default(), &Limits::default()).unwrap();
+        if single && self.rule == Rule::On {
+            self.tally.singles += 1;
+            let after = document.render(Form::Plain, None).unwrap();
+            let conflicts = document.conflicts();
+            assert!(after.single && after.conflicts == 0, "{edit:?} made {conflicts:?}");
+        }
     }
 
     fn increment(&mut self, u: &mut Unstructured<'_>, at: usize) -> Result<()> {

@@ -27,6 +27,9 @@ pub struct Rendering {
     pub json: Option<Vec<u8>>,
     /// How many places hold values beside the one that shows.
     pub conflicts: u32,
+    /// Whether every place holds one value and nothing stands beside what shows: then no edit of
+    /// this version makes a conflict.
+    pub single: bool,
     /// The version that is shown.
     pub version: Version,
 }
@@ -311,11 +314,12 @@ impl Document {
         };
         let version = version_of(&heads);
         if heads.is_empty() || life::is_deleted(&self.automerge, &heads) {
-            return Ok(Rendering { json: None, conflicts: 0, version });
+            let single = heads.is_empty();
+            return Ok(Rendering { json: None, conflicts: 0, single, version });
         }
-        let (json, conflicts) =
+        let Printed { json, conflicts, single } =
             if let (Some(json), Form::Plain, true) = (&self.filled, form, heads == present) {
-                (json.clone(), 0)
+                Printed { json: json.clone(), conflicts: 0, single: true }
             } else if heads == present {
                 print(Scope::new(&self.automerge, &self.standing), form)
             } else {
@@ -325,7 +329,7 @@ impl Document {
                 let tx = past.transaction_at(PatchLog::inactive(), &heads).map_err(internal)?;
                 print(Scope::new(&tx, &standing), form)
             };
-        Ok(Rendering { json: Some(json), conflicts, version })
+        Ok(Rendering { json: Some(json), conflicts, single, version })
     }
 
     /// The document's value, now; `None` if there is nothing to read.
@@ -397,13 +401,22 @@ impl Document {
     }
 }
 
-fn print<R: ReadDoc>(scope: Scope<'_, R>, form: Form) -> (Vec<u8>, u32) {
+/// A document that was walked.
+struct Printed {
+    json: Vec<u8>,
+    conflicts: u32,
+    single: bool,
+}
+
+fn print<R: ReadDoc>(scope: Scope<'_, R>, form: Form) -> Printed {
     let mut sink = JsonSink::default();
     scope.walk_map(&[ROOT], &mut sink);
-    match form {
-        Form::Plain => (sink.json, sink.conflicts),
-        Form::Typed => (scope.map_value(&[ROOT]).to_json(form), sink.conflicts),
-    }
+    let single = !sink.several && scope.standing().is_empty();
+    let json = match form {
+        Form::Plain => sink.json,
+        Form::Typed => scope.map_value(&[ROOT]).to_json(form),
+    };
+    Printed { json, conflicts: sink.conflicts, single }
 }
 
 pub(super) fn internal(error: impl std::fmt::Display) -> Refusal {

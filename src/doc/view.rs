@@ -378,6 +378,8 @@ impl<'v> Leaf<'v> {
 pub(super) struct JsonSink {
     pub(super) json: Vec<u8>,
     pub(super) conflicts: u32,
+    /// Whether some place holds more than one value, be they equal.
+    pub(super) several: bool,
     /// Whether a comma has to come before the next key or element.
     filled: bool,
 }
@@ -446,6 +448,7 @@ impl Sink for JsonSink {
     }
 
     fn several<R: ReadDoc>(&mut self, scope: Scope<'_, R>, slot: &Slot) {
+        self.several = true;
         self.conflicts = self.conflicts.saturating_add(super::conflict::count(scope, slot));
     }
 }

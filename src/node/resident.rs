@@ -50,6 +50,8 @@ pub(super) struct Resident {
     waiting: VecDeque<(u64, Answer)>,
     /// How many places hold values beside the one that shows, where that is known.
     conflicts: Option<u32>,
+    /// Whether every place is known to hold one value.
+    single: bool,
     view: View,
     /// A try to make it ready for leaving memory came to nothing, and nothing was written since.
     unsettling: bool,
@@ -85,6 +87,7 @@ impl Resident {
             log: track.log_size(),
             view: if track.is_view_stale() { View::Stale } else { View::Made },
             conflicts: if written { None } else { Some(0) },
+            single: !written,
             track,
             load,
             sent: 0,
@@ -259,10 +262,8 @@ impl Resident {
         if !unchanged {
             self.view = View::Stale;
             self.unsettling = false;
-            // An edit of what is here makes no conflict where there is none. What was deleted may
-            // have hidden some.
-            let revived = created && absence != Some(Error::NotFound);
-            self.conflicts = self.conflicts.filter(|count| *count == 0 && !merged && !revived);
+            self.single &= !merged;
+            self.conflicts = self.single.then_some(0);
         }
         self.fresh.extend(changes.into_iter().map(Bytes::from));
         let reading = match write.want {
@@ -277,7 +278,11 @@ impl Resident {
     fn count_conflicts(&mut self) -> Result<u32, Error> {
         let count = match self.conflicts {
             Some(count) => count,
-            None => self.document.render(Form::Plain, None)?.conflicts,
+            None => {
+                let rendering = self.document.render(Form::Plain, None)?;
+                self.single = rendering.single;
+                rendering.conflicts
+            }
         };
         self.conflicts = Some(count);
         Ok(count)
@@ -307,7 +312,7 @@ impl Resident {
             Representation::Json(form) => form,
             Representation::Automerge => Form::Plain,
         };
-        let Rendering { json, conflicts, version } = self.document.render(form, at)?;
+        let Rendering { json, conflicts, version, .. } = self.document.render(form, at)?;
         let body = match (what, json) {
             (_, None) if version.is_empty() => return Err(Error::NotFound),
             (_, None) => return Err(Error::Deleted(version)),
@@ -356,7 +361,7 @@ impl Resident {
     /// The view of a large document is left for later, if the count of conflicts, which goes with
     /// the commit, is known without it.
     fn is_view_due(&self) -> bool {
-        self.conflicts != Some(0)
+        !self.single
             || self.document.json_bytes() <= EAGER_VIEW_BYTES_MAX
             || self.document.is_filled()
     }
@@ -374,9 +379,9 @@ impl Resident {
     }
 
     fn make_view(&mut self) -> Result<(NewView, u32), Error> {
-        let Rendering { json, conflicts, .. } = self.document.render(Form::Plain, None)?;
+        let Rendering { json, conflicts, single, .. } = self.document.render(Form::Plain, None)?;
         self.document.set_json_bytes(json.as_ref().map_or(0, Vec::len));
-        self.conflicts = Some(conflicts);
+        (self.conflicts, self.single) = (Some(conflicts), single);
         self.view = View::Made;
         Ok((json.map_or(NewView::Deleted, |json| NewView::Made(json.into())), conflicts))
     }

@@ -23,6 +23,7 @@ fn ten_thousand_puts_on_three_replicas_hide_nothing() {
         }
     }
     assert!(0 < total.late_puts && 0 < total.patches && 0 < total.standing, "{total:?}");
+    assert!(1_000 < total.singles, "{total:?}");
 }
 
 #[test]
