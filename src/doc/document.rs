@@ -40,6 +40,8 @@ pub struct Document {
     automerge: Automerge,
     standing: Standing,
     actor: ActorId,
+    /// Whether every head is a tombstone: asked for many times in each write.
+    deleted: bool,
     /// The size of its plain JSON as it was last told, or an estimate.
     json_bytes: usize,
     /// Its plain JSON, where its only change is a put: what was put, printed.
@@ -53,6 +55,7 @@ impl Document {
             automerge: Automerge::new(),
             standing: Standing::default(),
             actor: ActorId::from(actor.0),
+            deleted: false,
             json_bytes: 0,
             filled: None,
         }
@@ -75,6 +78,7 @@ impl Document {
         // A run of equal operations is stored as one: each is taken for a byte of JSON at least.
         let operations = usize::try_from(automerge.stats().num_ops).unwrap_or_default();
         let mut document = Self {
+            deleted: life::is_deleted(&automerge, &automerge.get_heads()),
             automerge,
             standing: Standing::default(),
             actor: ActorId::from(actor.0),
@@ -119,13 +123,12 @@ impl Document {
 
     /// Whether every head is a tombstone. `false` for a document that nobody has written.
     pub fn is_deleted(&self) -> bool {
-        life::is_deleted(&self.automerge, &self.automerge.get_heads())
+        self.deleted
     }
 
     /// Whether there is nothing to read: never written, or deleted.
     pub fn is_absent(&self) -> bool {
-        let heads = self.automerge.get_heads();
-        heads.is_empty() || life::is_deleted(&self.automerge, &heads)
+        self.deleted || self.automerge.is_empty()
     }
 
     /// Whether every change that `version` names is here.
@@ -225,9 +228,17 @@ impl Document {
             task.write(&mut self.automerge, standing)?;
         }
         self.merge_heads(stamp)?;
-        let changes = self.automerge.get_changes(&before);
-        self.standing = self.standing.merged(&self.automerge, &before, &changes);
-        Ok(self.delta(&before, &changes, merged, absent))
+        Ok(self.moved(&before, merged, absent))
+    }
+
+    /// Takes note of what has come since `before`.
+    fn moved(&mut self, before: &[ChangeHash], merged: bool, absent: bool) -> Delta {
+        let changes = self.automerge.get_changes(before);
+        if !changes.is_empty() {
+            self.standing = self.standing.merged(&self.automerge, before, &changes);
+            self.deleted = life::is_deleted(&self.automerge, &self.automerge.get_heads());
+        }
+        self.delta(before, &changes, merged, absent)
     }
 
     /// Makes one head of too many.
@@ -248,7 +259,7 @@ impl Document {
         merged: bool,
         absent: bool,
     ) -> Delta {
-        let deleted = self.is_deleted();
+        let deleted = self.deleted;
         Delta {
             changes: changes.iter().map(|change| change.raw_bytes().to_vec()).collect(),
             before: version_of(before),
@@ -287,9 +298,7 @@ impl Document {
             }
             self.automerge = trial;
         }
-        let changes = self.automerge.get_changes(&before);
-        self.standing = self.standing.merged(&self.automerge, &before, &changes);
-        Ok(self.delta(&before, &changes, false, absent))
+        Ok(self.moved(&before, false, absent))
     }
 
     /// All changes that `version` has not seen, encoded, in an order that respects their
@@ -313,7 +322,9 @@ impl Document {
             Some(version) => self.base(version)?,
         };
         let version = version_of(&heads);
-        if heads.is_empty() || life::is_deleted(&self.automerge, &heads) {
+        let deleted =
+            if heads == present { self.deleted } else { life::is_deleted(&self.automerge, &heads) };
+        if heads.is_empty() || deleted {
             let single = heads.is_empty();
             return Ok(Rendering { json: None, conflicts: 0, single, version });
         }

@@ -63,7 +63,11 @@ impl Task<'_> {
 
     fn edit(&self, automerge: &mut Automerge, standing: Standing) -> Result<Made, Refusal> {
         let untouched = automerge.is_empty() && self.base.is_empty();
-        let content = match (untouched, life::is_deleted(automerge, self.base)) {
+        let deleted = match self.present {
+            None => self.absent,
+            Some(_) => life::is_deleted(automerge, self.base),
+        };
+        let content = match (untouched, deleted) {
             (true, _) => Content::Untouched,
             (_, true) => Content::Deleted,
             _ => Content::Alive,
