@@ -1,20 +1,8 @@
-//! What a request brings: its query and its body, parsed at the rim and bounded.
+//! What a request brings, and its query, parsed at the rim.
 
-use super::{
-    Api, Hosts,
-    problem::{Code, Problem},
-};
-use axum::{
-    body::{Body, HttpBody},
-    http::{header, request::Parts},
-};
-use bytes::{Bytes, BytesMut};
-use http_body_util::BodyExt;
+use super::{Api, Hosts, problem::Problem};
+use axum::{body::Body, http::request::Parts};
 use std::{borrow::Cow, time::Duration};
-use tokio::time::{self, Instant};
-
-/// Most bytes set aside for a body because a client says that it will send them.
-const BODY_RESERVE: usize = 64 << 10;
 
 /// One request on its way to its handler.
 #[derive(Debug)]
@@ -32,58 +20,12 @@ impl Call {
     pub(crate) fn query(&self) -> Result<Query, Problem> {
         Query::parse(self.head.uri.query().unwrap_or_default())
     }
-
-    /// The whole body.
-    ///
-    /// Its length is bounded whatever it says of itself, and so is the time that it may take: the
-    /// grace that every request has, and a second for each KiB that has come.
-    pub(crate) async fn body(&mut self) -> Result<Bytes, Problem> {
-        let options = &self.api.options();
-        let limit = options.body_bytes_max;
-        let said = usize::try_from(self.body.size_hint().lower()).unwrap_or(usize::MAX);
-        if limit < said {
-            return Err(body_too_large(limit));
-        }
-        let began = Instant::now();
-        let mut first = Bytes::new();
-        let mut rest = BytesMut::new();
-        loop {
-            let received = first.len() + rest.len();
-            let frame = time::timeout_at(began + options.body_time(received), self.body.frame());
-            let late = |_| unread(Code::Timeout, "the body came too slowly, or not at all".into());
-            let Some(frame) = frame.await.map_err(late)? else { break };
-            let frame = frame.map_err(|_| Problem::new(Code::BadJson, "the body broke off"))?;
-            let Ok(data) = frame.into_data() else { continue };
-            if limit < received + data.len() {
-                return Err(body_too_large(limit));
-            }
-            if received == 0 {
-                first = data;
-            } else {
-                if rest.is_empty() {
-                    rest.reserve(said.min(BODY_RESERVE));
-                    rest.extend_from_slice(&std::mem::take(&mut first));
-                }
-                rest.extend_from_slice(&data);
-            }
-        }
-        Ok(if rest.is_empty() { first } else { rest.freeze() })
-    }
-}
-
-fn body_too_large(limit: usize) -> Problem {
-    unread(Code::TooLarge, format!("the body is larger than {limit} bytes"))
-}
-
-/// A refusal that leaves a part of the body unread: on HTTP/1.1 the connection ends with it.
-fn unread(code: Code, detail: String) -> Problem {
-    Problem::new(code, detail).hint(header::CONNECTION, "close")
 }
 
 /// How the room bounds what it is sent.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Largest body of a request.
+    /// Largest body of a request, as it comes and decoded.
     pub body_bytes_max: usize,
     /// Slowest body, in bytes a second, once `answer_time` is over.
     pub body_bytes_per_second_min: u32,
@@ -107,14 +49,6 @@ impl Default for Options {
             header_count_max: 64,
             hosts: Hosts::default(),
         }
-    }
-}
-
-impl Options {
-    /// How long a body may have taken of which `received` bytes have come.
-    fn body_time(&self, received: usize) -> Duration {
-        let rate = u64::from(self.body_bytes_per_second_min.max(1));
-        self.answer_time + Duration::from_secs(received as u64 / rate)
     }
 }
 
@@ -225,12 +159,5 @@ mod tests {
         assert!(Query::parse("a=1").unwrap().end().is_err());
         let number = |text: &str| text.parse::<u8>().ok();
         assert!(Query::parse("a=x").unwrap().parsed("a", number, "a number").is_err());
-    }
-
-    #[test]
-    fn a_body_has_time_in_proportion_to_what_came() {
-        let options = Options::default();
-        assert_eq!(options.body_time(0), Duration::from_secs(30));
-        assert_eq!(options.body_time(10 << 10), Duration::from_secs(40));
     }
 }

@@ -11,6 +11,8 @@
 //! and a key may hold anything.
 
 mod accept;
+mod body;
+mod coding;
 mod conflicts;
 mod deadline;
 mod documents;

@@ -18,6 +18,8 @@ use std::borrow::Cow;
 pub enum Code {
     /// The body is not JSON that can be kept.
     BadJson,
+    /// The body is not what its `Content-Encoding` says, or ends inside of it.
+    BadCoding,
     /// An object of the body names one key twice.
     DuplicateKey,
     /// The body nests too deeply.
@@ -87,6 +89,7 @@ impl Code {
     /// Every code.
     pub const ALL: &[Self] = &[
         Self::BadJson,
+        Self::BadCoding,
         Self::DuplicateKey,
         Self::TooDeep,
         Self::BadPatch,
@@ -120,6 +123,7 @@ impl Code {
     const fn meaning(self) -> Meaning {
         let (name, status, title, retry_after) = match self {
             Self::BadJson => ("bad_json", 400, "Not JSON that can be kept", None),
+            Self::BadCoding => ("bad_coding", 400, "Not what its Content-Encoding says", None),
             Self::DuplicateKey => ("duplicate_key", 400, "A key stands twice in an object", None),
             Self::TooDeep => ("too_deep", 400, "Nested too deeply", None),
             Self::BadPatch => ("bad_patch", 400, "Not a JSON Patch", None),

@@ -28,13 +28,13 @@ pub(crate) const PATCH: &str = "content-type: application/json-patch+json";
 const TYPED: &str = "application/vnd.tombolo.typed+json";
 
 /// An interface, and the requests made of it.
-pub(crate) struct Client(Api);
+pub(crate) struct Client(pub(crate) Api);
 
 /// An answer, read to its end.
 #[derive(Debug)]
 pub(crate) struct Reply {
     pub(crate) status: StatusCode,
-    headers: HeaderMap,
+    pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
 }
 
@@ -69,11 +69,11 @@ impl Client {
 }
 
 impl Reply {
-    fn field(&self, name: &str) -> &str {
+    pub(crate) fn field(&self, name: &str) -> &str {
         self.headers.get(name).map_or("", |value| value.to_str().unwrap())
     }
 
-    fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or(Value::Null)
     }
 

@@ -15,6 +15,7 @@ use tombolo::{
 
 mod accept;
 mod cli;
+mod codings;
 mod convergence;
 mod crash;
 mod edits;

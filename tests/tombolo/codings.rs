@@ -1,0 +1,129 @@
+//! Content codings: bodies that come compressed, and answers that go out so.
+
+use crate::http::{Client, MERGE};
+use async_compression::tokio::bufread::{GzipEncoder, ZstdEncoder};
+use axum::body::Body;
+use bytes::Bytes;
+use futures_util::stream;
+use serde_json::json;
+use std::convert::Infallible;
+use tokio::io::AsyncReadExt;
+use tombolo::http::{Api, Options};
+
+/// `{"a":1}`, as gzip and zstd of Debian 12 write it.
+const GZIP: &str = "1f8b0800000000000003ab564a54b232ac0500afac1b5607000000";
+const ZSTD: &str = "28b52ffd04583900007b2261223a317d488bfc32";
+
+fn bytes(hex: &str) -> Vec<u8> {
+    let pairs = (0..hex.len()).step_by(2).map(|at| &hex[at..at + 2]);
+    pairs.map(|pair| u8::from_str_radix(pair, 16).unwrap()).collect()
+}
+
+async fn encode(coding: &str, plain: &[u8]) -> Vec<u8> {
+    let mut coded = Vec::new();
+    match coding {
+        "gzip" => GzipEncoder::new(plain).read_to_end(&mut coded).await.unwrap(),
+        "zstd" => ZstdEncoder::new(plain).read_to_end(&mut coded).await.unwrap(),
+        _ => unreachable!("{coding}"),
+    };
+    coded
+}
+
+/// A body that comes in pieces of so many bytes, and does not say how many in all.
+fn pieces(body: &[u8], size: usize) -> Body {
+    let pieces: Vec<_> = body.chunks(size).map(Bytes::copy_from_slice).collect();
+    Body::from_stream(stream::iter(pieces.into_iter().map(Ok::<_, Infallible>)))
+}
+
+#[tokio::test]
+async fn a_coded_body_is_what_it_was_before() {
+    let client = Client::new();
+    let halves = [encode("gzip", br#"{"a""#).await, encode("gzip", b":1}").await].concat();
+    let frames = [encode("zstd", br#"{"a":"#).await, encode("zstd", b"1}").await].concat();
+    for (index, (coding, body)) in [
+        ("gzip", bytes(GZIP)),
+        ("x-gzip", bytes(GZIP)),
+        ("GZip", bytes(GZIP)),
+        ("zstd", bytes(ZSTD)),
+        ("gzip", halves),
+        ("zstd", frames),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let fields = [&*format!("content-encoding: {coding}")];
+        for (way, body) in [("whole", body.clone().into()), ("in bytes", pieces(&body, 1))] {
+            let path = format!("/v1/notes/{index}-{}", &way[..2]);
+            let put = client.ask(&format!("PUT {path}"), &fields, body).await;
+            assert_eq!(put.status, 201, "{coding} {way}: {}", put.text());
+            assert_eq!(client.ask(&format!("GET {path}"), &[], "").await.json(), json!({"a": 1}));
+        }
+    }
+    let fields = [MERGE, "content-encoding: zstd"];
+    let patch = client.ask("PATCH /v1/notes/patched", &fields, bytes(ZSTD)).await;
+    assert_eq!(patch.status, 201);
+    let post = client.ask("POST /v1/notes", &["content-encoding: gzip"], bytes(GZIP)).await;
+    assert_eq!(post.status, 201);
+}
+
+#[tokio::test]
+async fn a_coded_body_that_is_broken_is_refused_wherever_it_breaks() {
+    let client = Client::new();
+    for (coding, whole) in [("gzip", bytes(GZIP)), ("zstd", bytes(ZSTD))] {
+        let fields = [&*format!("content-encoding: {coding}")];
+        let mut broken: Vec<(String, Vec<u8>)> = (0..whole.len())
+            .map(|length| (format!("cut to {length}"), whole[..length].to_vec()))
+            .collect();
+        let mut flipped = whole.clone();
+        *flipped.last_mut().unwrap() ^= 1;
+        broken.push(("its check does not hold".into(), flipped));
+        broken.push(("rubbish behind it".into(), [&whole[..], b"x"].concat()));
+        broken.push(("half of another behind it".into(), [&whole[..], &whole[..9]].concat()));
+        broken.push(("plain".into(), br#"{"a":1}"#.to_vec()));
+        for (what, body) in broken {
+            let reply = client.ask("PUT /v1/notes/a", &fields, body.clone()).await;
+            assert_eq!(reply.refusal(), (400, "bad_coding".into()), "{coding}: {what}");
+            let reply = client.ask("PUT /v1/notes/a", &fields, pieces(&body, 5)).await;
+            assert_eq!(reply.refusal(), (400, "bad_coding".into()), "{coding}, in pieces: {what}");
+        }
+        let decoded = client.ask("PUT /v1/notes/a", &fields, encode(coding, b"{").await).await;
+        assert_eq!(decoded.refusal(), (400, "bad_json".into()), "what it says is no JSON");
+    }
+    // A frame that asks for a window of 128 MiB.
+    let wide = [&bytes("28b52ffd")[..], &[0x00, 0x88, 0x01, 0, 0]].concat();
+    let reply = client.ask("PUT /v1/notes/a", &["content-encoding: zstd"], wide).await;
+    assert_eq!(reply.refusal(), (400, "bad_coding".into()));
+    assert_eq!(client.ask("GET /v1/notes/a", &[], "").await.status, 404, "nothing was written");
+}
+
+#[tokio::test]
+async fn a_coded_body_may_decode_to_as_much_as_a_plain_one_may_be() {
+    let options = Options { body_bytes_max: 1000, ..Options::default() };
+    let client = Client(Api::new(crate::node(), options));
+    for coding in ["gzip", "zstd"] {
+        let fields = [&*format!("content-encoding: {coding}")];
+        for (length, status) in [(999, true), (1000, true), (1001, false), (1 << 20, false)] {
+            let body = format!(r#"{{"a":"{}"}}"#, "x".repeat(length - 8));
+            let coded = encode(coding, body.as_bytes()).await;
+            let reply = client.ask("PUT /v1/notes/a", &fields, coded).await;
+            assert_eq!(reply.status.is_success(), status, "{coding} {length}");
+            if !status {
+                assert_eq!(reply.refusal(), (413, "too_large".into()), "{coding} {length}");
+                assert_eq!(reply.field("connection"), "close");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_coding_that_is_not_undone_is_named_with_those_that_are() {
+    let client = Client::new();
+    for coding in ["br", "deflate", "gzip, zstd", "gzip, gzip", ""] {
+        let fields = [&*format!("content-encoding: {coding}")];
+        for line in ["PUT /v1/notes/a", "POST /v1/notes"] {
+            let reply = client.ask(line, &fields, "{}").await;
+            assert_eq!(reply.refusal(), (415, "unsupported_media_type".into()), "{coding}");
+            assert_eq!(reply.field("accept-encoding"), "zstd, gzip", "{coding}");
+        }
+    }
+}
