@@ -16,6 +16,7 @@
 //! | [`node`] | a running node: wires the pure rooms to disk, clock and callers |
 //! | [`store`] | durable bytes: the only room that knows RocksDB |
 //! | [`doc`] | documents: JSON outside, Automerge inside (pure) |
+//! | [`metric`] | counters and histograms, of which each room has its own (pure) |
 //! | [`ident`] | collections, keys, ids, versions, cursors: parsed once (pure) |
 //!
 //! ## The paths that data takes
@@ -42,5 +43,6 @@ pub mod cli;
 pub mod doc;
 pub mod http;
 pub mod ident;
+pub mod metric;
 pub mod node;
 pub mod store;

@@ -57,6 +57,10 @@ impl Ambient {
         i64::try_from(self.0.unix_ms() / 1000).unwrap_or(i64::MAX)
     }
 
+    pub(super) fn chance(&self) -> [u8; 16] {
+        self.0.chance()
+    }
+
     pub(super) fn node_id(&self) -> NodeId {
         NodeId::from_bytes(self.0.chance())
     }

@@ -117,6 +117,11 @@ impl<T> Cache<T> {
         }
     }
 
+    /// How many documents are here.
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
     /// Whether more is held than the budget allows.
     pub(super) fn is_over(&self) -> bool {
         self.young_bytes_max() < self.young.bytes || self.bytes_max < self.bytes()

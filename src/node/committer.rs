@@ -2,7 +2,11 @@
 //!
 //! It never waits for more work than is there: while it syncs, the next group gathers by itself.
 
-use super::{shard::Event, status::Status};
+use super::{
+    figures::{Metrics, nanoseconds},
+    shard::Event,
+    status::Status,
+};
 use crate::{
     ident::DocumentId,
     store::{Commit, Committer, Durability},
@@ -42,6 +46,7 @@ pub(super) async fn run(
     mut prepared: Receiver<Group>,
     shards: Vec<UnboundedSender<Event>>,
     status: Arc<Status>,
+    metrics: Arc<Metrics>,
     durability: Durability,
 ) {
     let mut ticks = interval_at(Instant::now() + RELAXED_SYNC_INTERVAL, RELAXED_SYNC_INTERVAL);
@@ -55,7 +60,8 @@ pub(super) async fn run(
                     break;
                 }
                 unsynced = durability == Durability::Relaxed;
-                write(&mut committer, std::mem::take(&mut messages), &shards, &status);
+                let messages = std::mem::take(&mut messages);
+                write(&mut committer, messages, &shards, &status, &metrics);
             }
             _ = ticks.tick(), if unsynced => {
                 unsynced = false;
@@ -77,6 +83,7 @@ fn write(
     messages: Vec<Group>,
     shards: &[UnboundedSender<Event>],
     status: &Status,
+    metrics: &Metrics,
 ) {
     let mut commits = Vec::new();
     let mut places = Vec::new();
@@ -86,7 +93,11 @@ fn write(
             commits.push(commit);
         }
     }
-    let results = match committer.write(commits) {
+    metrics.group_commits.observe(commits.len() as u64);
+    let began = Instant::now();
+    let written = committer.write(commits);
+    metrics.commit_ns.observe(nanoseconds(began.elapsed()));
+    let results = match written {
         Ok(results) => {
             results.into_iter().map(|result| result.map(|_| ()).map_err(Into::into)).collect()
         }

@@ -3,6 +3,7 @@
 use super::{
     Ambient, Error, ListQuery, Page, Reading, Representation, StartError, Write, Written,
     committer,
+    figures::{Figures, Loaded, Metrics, ShardMetrics},
     read::{self, Found, PAGE_BYTES_MAX},
     shard::{Event, Shard, ShardOptions},
     status::Status,
@@ -21,7 +22,10 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
     thread,
 };
-use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::{
+    sync::{Semaphore, mpsc, oneshot, watch},
+    time::Instant,
+};
 
 /// A thread that runs Automerge on deep documents needs a deep stack.
 const STACK_BYTES: usize = 16 << 20;
@@ -72,6 +76,9 @@ pub struct Node(Arc<Inner>);
 struct Inner {
     store: Arc<Store>,
     status: Arc<Status>,
+    metrics: Arc<Metrics>,
+    shard_metrics: Vec<Arc<ShardMetrics>>,
+    started: Instant,
     options: Options,
     /// One sender a shard; empty once the node stops.
     shards: Mutex<Vec<mpsc::Sender<Event>>>,
@@ -89,10 +96,12 @@ impl Node {
         let fresh = Fresh { node: ambient.node_id(), incarnation: ambient.incarnation_id() };
         let (store, committer) = Store::open(engine, fresh, options.durability)?;
         let status = Arc::new(Status::default());
+        let metrics = Arc::new(Metrics::default());
         let shard_count = options.shards.max(1);
         let (commits, prepared) = mpsc::channel(2 * shard_count);
         let helpers = Arc::new(Semaphore::new(options.helpers.clamp(1, BLOCKING_THREADS_MAX / 2)));
         let mut shards = Vec::new();
+        let mut shard_metrics = Vec::new();
         let mut events = Vec::new();
         for index in 0..shard_count {
             let (sender, commands) = mpsc::channel(options.commands_max.max(1));
@@ -103,9 +112,16 @@ impl Node {
                 waiting_max: options.waiting_max,
                 limits: options.limits,
             };
+            let counted = Arc::new(ShardMetrics::default());
             let worker = Worker {
                 index,
-                shard: Shard::new(shard_options, options.ambient.clone(), Arc::clone(&status)),
+                shard: Shard::new(
+                    shard_options,
+                    options.ambient.clone(),
+                    Arc::clone(&status),
+                    Arc::clone(&counted),
+                ),
+                metrics: Arc::clone(&counted),
                 store: Arc::clone(&store),
                 commands,
                 events: events_receiver,
@@ -115,19 +131,29 @@ impl Node {
             };
             run_thread(format!("shard-{index}"), worker.run())?;
             shards.push(sender);
+            shard_metrics.push(counted);
             events.push(events_sender);
         }
         drop(commits);
         let (ending, ended) = watch::channel(false);
-        let committing =
-            committer::run(committer, prepared, events, Arc::clone(&status), options.durability);
+        let committing = committer::run(
+            committer,
+            prepared,
+            events,
+            Arc::clone(&status),
+            Arc::clone(&metrics),
+            options.durability,
+        );
         run_thread("committer".to_owned(), async move {
             committing.await;
             // Nobody has to be waiting for the end.
             let _ = ending.send(true);
         })?;
         let shards = Mutex::new(shards);
-        Ok(Self(Arc::new(Inner { store, status, options, shards, ended })))
+        let started = Instant::now();
+        let inner =
+            Inner { store, status, metrics, shard_metrics, started, options, shards, ended };
+        Ok(Self(Arc::new(inner)))
     }
 
     /// The node's id.
@@ -138,6 +164,11 @@ impl Node {
     /// This start of the node.
     pub fn incarnation(&self) -> IncarnationId {
         self.0.store.incarnation().id
+    }
+
+    /// 16 bytes that nobody has seen before, from where the node has all its chance.
+    pub fn chance(&self) -> [u8; 16] {
+        self.0.options.ambient.chance()
     }
 
     /// When writes are answered.
@@ -162,6 +193,35 @@ impl Node {
             }
             Ok(_) => Ok(()),
             Err(error) => Err(error.to_string()),
+        }
+    }
+
+    /// What the node counts of itself. The engine is asked on another thread.
+    pub async fn figures(&self) -> Figures {
+        let Inner { store, status, metrics, .. } = &*self.0;
+        let asked = Arc::clone(store);
+        let engine = read::blocking(move || Ok((asked.health()?, asked.usage()?))).await;
+        let counts = store.collections();
+        let shards = self.0.shards.lock().unwrap_or_else(PoisonError::into_inner);
+        let waiting = shards.iter().map(|shard| shard.max_capacity() - shard.capacity());
+        let waiting: usize = waiting.sum();
+        drop(shards);
+        Figures {
+            uptime: self.0.started.elapsed(),
+            documents: counts.iter().map(|count| count.documents).sum(),
+            deleted: counts.iter().map(|count| count.deleted).sum(),
+            collections: counts.len() as u64,
+            last_seq: store.last_seq(),
+            damaged: store.damaged_heads(),
+            read_only: status.read_only().map(str::to_owned),
+            refused: metrics.refused.value(),
+            stalled: metrics.stalled.value(),
+            waiting: waiting as u64,
+            panics: self.0.shard_metrics.iter().map(|shard| shard.panics.value()).sum(),
+            groups: metrics.group_commits.read(),
+            commits: metrics.commit_ns.read(),
+            loaded: Loaded::of(&self.0.shard_metrics, self.0.options.documents_bytes),
+            engine: engine.ok(),
         }
     }
 
@@ -289,11 +349,17 @@ impl Node {
         let shard = self.shard(name)?;
         shard.send(Event::Command(command)).await.map_err(|_| Error::Stopping)?;
         drop(shard);
-        answer.await.unwrap_or_else(|_| {
+        let answer = answer.await.unwrap_or_else(|_| {
             // Nobody will answer: the node stops, or the request met a panic.
             self.0.status.check_running()?;
             Err(Error::Internal("the request met a defect of the program".to_owned()))
-        })
+        });
+        match &answer {
+            Err(Error::Refused(_)) => self.0.metrics.refused.increment(),
+            Err(Error::Stalled) => self.0.metrics.stalled.increment(),
+            _ => {}
+        }
+        answer
     }
 
     fn shard(&self, name: &Name) -> Result<mpsc::Sender<Event>, Error> {

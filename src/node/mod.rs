@@ -6,6 +6,7 @@
 //! resident    one loaded document (pure)            task      what is wanted of it, and answers
 //! worker      runs a shard: receive, handle, act    committer runs the store's one writer
 //! read        views, lists, heads from the store    write     what a write asks and gives
+//! figures     what it counts of itself
 //! ```
 //!
 //! What always holds:
@@ -23,6 +24,7 @@ mod ambient;
 mod cache;
 mod committer;
 mod error;
+mod figures;
 mod handle;
 mod read;
 mod resident;
@@ -36,8 +38,9 @@ mod write;
 
 pub use ambient::{Ambient, Source};
 pub use error::{Error, StartError};
+pub use figures::{Figures, Loaded};
 pub use handle::{Node, Options};
 pub use read::{ListQuery, Page, Reading, Representation, Row};
 pub use write::{Precondition, Write, Written};
 
-pub use crate::store::{CollectionCount, Durability};
+pub use crate::store::{CollectionCount, Durability, Health, Usage};

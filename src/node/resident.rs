@@ -6,6 +6,7 @@
 
 use super::{
     Error, Reading, Representation, Write, Written,
+    figures::{ShardMetrics, nanoseconds},
     status::Status,
     task::{Answer, Task},
 };
@@ -16,6 +17,7 @@ use crate::{
 };
 use bytes::Bytes;
 use std::{collections::VecDeque, sync::Arc};
+use tokio::time::Instant;
 
 /// Fewest logged changes worth a fold, wherever the document is small.
 const FOLD_CHANGES_MIN: u64 = 32;
@@ -55,6 +57,7 @@ pub(super) struct Resident {
     view: View,
     /// A try to make it ready for leaving memory came to nothing, and nothing was written since.
     unsettling: bool,
+    metrics: Arc<ShardMetrics>,
 }
 
 /// How the view stands to the document.
@@ -80,7 +83,12 @@ pub(super) struct Prepared {
 
 impl Resident {
     /// The document as the store holds it.
-    pub(super) fn new(document: Document, track: Arc<Track>, load: u64) -> Self {
+    pub(super) fn new(
+        document: Document,
+        track: Arc<Track>,
+        load: u64,
+        metrics: Arc<ShardMetrics>,
+    ) -> Self {
         let written = track.seq() != 0;
         Self {
             document,
@@ -95,7 +103,12 @@ impl Resident {
             fresh: Vec::new(),
             waiting: VecDeque::new(),
             unsettling: false,
+            metrics,
         }
+    }
+
+    pub(super) fn metrics(&self) -> &ShardMetrics {
+        &self.metrics
     }
 
     pub(super) fn track(&self) -> &Track {
@@ -422,6 +435,7 @@ impl Resident {
 
     /// A snapshot that was loaded back and found to be the document; `None` if it is not.
     fn snapshot(&mut self) -> Option<Log> {
+        let began = Instant::now();
         let snapshot = self.document.save();
         let (standing, version) = (self.document.standing(), self.document.version());
         let actor = Actor([0; 16]);
@@ -430,6 +444,7 @@ impl Resident {
             tracing::error!(document = %id, %error, "a snapshot does not load: its log is kept");
             return None;
         }
+        self.metrics.fold_ns.observe(nanoseconds(began.elapsed()));
         let changes = u32::try_from(self.document.change_count()).unwrap_or(u32::MAX);
         self.log = LogSize {
             bytes: 0,

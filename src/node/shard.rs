@@ -10,6 +10,7 @@ use super::{
     Ambient, Error,
     cache::Cache,
     committer::Ticket,
+    figures::ShardMetrics,
     resident::{HEAVY, Prepared, Resident},
     status::Status,
     task::{Command, Task},
@@ -113,13 +114,14 @@ impl Job {
             }
             Work::Settle => Ok(document.settle()),
         }));
-        Done { outcome: guarded.unwrap_or_else(|_| Err(defect(&name))), name, resident }
+        Done { outcome: guarded.unwrap_or_else(|_| Err(defect(&resident))), name, resident }
     }
 }
 
 /// A defect in one document must not take the others down.
-fn defect(name: &Name) -> Error {
-    tracing::error!(document = %name.id(), "a defect: an edit or a read of it panicked");
+fn defect(resident: &Resident) -> Error {
+    resident.metrics().panics.increment();
+    tracing::error!(document = %resident.track().name().id(), "a defect: an edit or a read of it panicked");
     Error::Internal("the request met a defect of the program".to_owned())
 }
 
@@ -155,6 +157,7 @@ pub(super) struct Shard {
     options: ShardOptions,
     ambient: Ambient,
     status: Arc<Status>,
+    metrics: Arc<ShardMetrics>,
     documents: Cache<Slot>,
     actor: Actor,
     loads: u64,
@@ -170,12 +173,18 @@ pub(super) struct Shard {
 }
 
 impl Shard {
-    pub(super) fn new(options: ShardOptions, ambient: Ambient, status: Arc<Status>) -> Self {
+    pub(super) fn new(
+        options: ShardOptions,
+        ambient: Ambient,
+        status: Arc<Status>,
+        metrics: Arc<ShardMetrics>,
+    ) -> Self {
         let actor = ambient.actor();
         Self {
             options,
             ambient,
             status,
+            metrics,
             documents: Cache::new(options.documents_bytes),
             actor,
             loads: 0,
@@ -237,11 +246,16 @@ impl Shard {
             }
         }
         self.make_room(effects);
+        self.metrics.documents.set(self.documents.len() as u64);
+        self.metrics.bytes.set(self.documents.bytes() as u64);
     }
 
     fn command(&mut self, name: &Name, task: Task, effects: &mut Vec<Effect>) {
         let waiting_max = self.options.waiting_max;
-        match self.documents.touch(name.id()) {
+        let found = self.documents.touch(name.id());
+        let counter = if found.is_some() { &self.metrics.hits } else { &self.metrics.misses };
+        counter.increment();
+        match found {
             None => {
                 self.loading += 1;
                 self.documents.insert(name.id(), Slot::Loading(vec![task]), 0);
@@ -276,7 +290,8 @@ impl Shard {
             Ok(loaded) => {
                 let Loaded { document, track } = *loaded;
                 self.loads += 1;
-                let resident = Box::new(Resident::new(document, track, self.loads));
+                let metrics = Arc::clone(&self.metrics);
+                let resident = Box::new(Resident::new(document, track, self.loads, metrics));
                 let bytes = resident.memory_bytes();
                 let Some(slot) = self.documents.peek(id) else { return };
                 let before = std::mem::replace(slot, Slot::Resident(resident));
@@ -330,7 +345,7 @@ impl Shard {
                 }
             }
             Err(_) => {
-                let error = defect(resident.track().name());
+                let error = defect(resident);
                 self.discard(id, &error);
             }
         }
@@ -457,6 +472,7 @@ impl Shard {
                 None => {
                     self.stale.remove(&id);
                     self.documents.evict(id);
+                    self.metrics.evictions.increment();
                 }
             }
         }

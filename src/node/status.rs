@@ -20,6 +20,11 @@ impl Status {
         }
     }
 
+    /// Why no writes are taken, if none are.
+    pub(super) fn read_only(&self) -> Option<&str> {
+        self.read_only.get().map(String::as_str)
+    }
+
     pub(super) fn check_running(&self) -> Result<(), Error> {
         if self.stopping.load(Ordering::Acquire) { Err(Error::Stopping) } else { Ok(()) }
     }

@@ -3,6 +3,7 @@
 use super::{
     Error,
     committer::Group,
+    figures::{ShardMetrics, nanoseconds},
     read::blocking,
     shard::{Effect, Event, Job, Loaded, Shard},
 };
@@ -30,6 +31,7 @@ const TICK: Duration = Duration::from_secs(1);
 pub(super) struct Worker {
     pub(super) index: usize,
     pub(super) shard: Shard,
+    pub(super) metrics: Arc<ShardMetrics>,
     pub(super) store: Arc<Store>,
     /// From callers. Closed: finish what was accepted, and end.
     pub(super) commands: Receiver<Event>,
@@ -105,9 +107,11 @@ impl Worker {
             return;
         }
         let (store, sender) = (Arc::clone(&self.store), self.events_sender.clone());
+        let metrics = Arc::clone(&self.metrics);
         tokio::spawn(async move {
-            let wanted = name.clone();
+            let (wanted, began) = (name.clone(), Instant::now());
             let result = blocking(move || load(&store, &wanted, actor)).await;
+            metrics.load_ns.observe(nanoseconds(began.elapsed()));
             // A shard that has ended waits for nothing.
             let _ = sender.send(Event::Loaded { name, result });
         });

@@ -150,6 +150,38 @@ pub struct Health {
     pub background_errors: u64,
 }
 
+/// What an engine uses of memory and disk, and what it does behind its callers' backs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Rows in memory that are in no table on disk yet, in bytes.
+    pub memtable_bytes: u64,
+    /// The cache of blocks: bytes in it.
+    pub cache_bytes: u64,
+    /// The cache of blocks: its budget.
+    pub cache_bytes_max: u64,
+    /// Tables on disk, in bytes.
+    pub table_bytes: u64,
+    /// Large values on disk, in bytes.
+    pub blob_bytes: u64,
+    /// The log on disk, in bytes.
+    pub log_bytes: u64,
+    /// Bytes that compactions have still to rewrite.
+    pub compaction_bytes_pending: u64,
+    /// Compactions that run.
+    pub compactions_running: u64,
+    /// Flushes that run.
+    pub flushes_running: u64,
+    /// Bytes a second to which writes are slowed down; 0: they are not.
+    pub write_bytes_per_second_max: u64,
+}
+
+impl Usage {
+    /// All that is on disk, in bytes.
+    pub fn disk_bytes(&self) -> u64 {
+        self.table_bytes + self.blob_bytes + self.log_bytes
+    }
+}
+
 /// What a scan calls with each row, key and value, in key order.
 pub type Visit<'a> = dyn FnMut(&[u8], &[u8]) -> ControlFlow<()> + 'a;
 
@@ -208,4 +240,10 @@ pub trait Engine: Send + Sync + fmt::Debug {
     /// # Errors
     /// The engine does not say.
     fn health(&self) -> Result<Health, EngineError>;
+
+    /// What the engine uses. For people: it asks each family, and the file system.
+    ///
+    /// # Errors
+    /// The engine does not say.
+    fn usage(&self) -> Result<Usage, EngineError>;
 }

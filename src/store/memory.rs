@@ -4,7 +4,9 @@
 //! chance: faults are put in by the caller, and [`MemoryEngine::crash`] is told what the disk held.
 
 use super::{
-    engine::{Batch, Cached, Durability, Engine, Health, Op, Range, SCAN_STRETCH_ROWS, Visit},
+    engine::{
+        Batch, Cached, Durability, Engine, Health, Op, Range, SCAN_STRETCH_ROWS, Usage, Visit,
+    },
     error::EngineError,
     key::Family,
 };
@@ -295,6 +297,13 @@ impl Engine for MemoryEngine {
     fn health(&self) -> Result<Health, EngineError> {
         let failed = u64::from(self.lock().stopped.is_some());
         Ok(Health { stalled: false, background_errors: failed })
+    }
+
+    fn usage(&self) -> Result<Usage, EngineError> {
+        let state = self.lock();
+        let rows = state.visible.values().flatten();
+        let bytes: usize = rows.map(|(key, value)| key.len() + value.len()).sum();
+        Ok(Usage { memtable_bytes: bytes as u64, ..Usage::default() })
     }
 }
 

@@ -37,7 +37,9 @@ mod track;
 
 pub use catalog::{COLLECTIONS_MAX, CollectionCount};
 pub use commit::{Commit, Committer, Log, NewView, Receipt};
-pub use engine::{Batch, Cached, Durability, Engine, Health, Op, Range, SCAN_STRETCH_ROWS, Visit};
+pub use engine::{
+    Batch, Cached, Durability, Engine, Health, Op, Range, SCAN_STRETCH_ROWS, Usage, Visit,
+};
 pub use error::{CommitError, Damaged, EngineError, OpenError, ReadError, Refused};
 pub use format::Fresh;
 pub use memory::{Crash, Fault, MemoryEngine};

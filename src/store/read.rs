@@ -2,7 +2,7 @@
 
 use super::{
     catalog::{Catalog, CollectionCount},
-    engine::{Cached, Engine, Health},
+    engine::{Cached, Engine, Health, Usage},
     error::{Damaged, ReadError},
     key::{self, ChunkAt, Family},
     row::{Chunk, FeedRow, Head, Incarnation, Origin, View},
@@ -283,6 +283,14 @@ impl Store {
     /// `Engine`.
     pub fn health(&self) -> Result<Health, ReadError> {
         Ok(self.engine.health()?)
+    }
+
+    /// What the engine uses.
+    ///
+    /// # Errors
+    /// `Engine`.
+    pub fn usage(&self) -> Result<Usage, ReadError> {
+        Ok(self.engine.usage()?)
     }
 
     fn view_key(&self, name: &Name) -> Option<Vec<u8>> {

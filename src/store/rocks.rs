@@ -6,7 +6,9 @@
 //! ```
 
 use super::{
-    engine::{Batch, Cached, Durability, Engine, Health, Op, Range, SCAN_STRETCH_ROWS, Visit},
+    engine::{
+        Batch, Cached, Durability, Engine, Health, Op, Range, SCAN_STRETCH_ROWS, Usage, Visit,
+    },
     error::{EngineError, OpenError},
     key::Family,
 };
@@ -18,6 +20,7 @@ use rocksdb::{
     properties,
 };
 use std::{
+    ffi::CStr,
     fmt,
     fs::{self, File, TryLockError},
     io,
@@ -92,6 +95,29 @@ impl RocksEngine {
     fn family(&self, family: Family) -> Result<&ColumnFamily, EngineError> {
         let missing = || EngineError::Io(format!("the column family {} is gone", family.name()));
         self.rows.cf_handle(family.name()).ok_or_else(missing)
+    }
+
+    /// A number that RocksDB tells of a family, or of itself.
+    fn number(&self, family: Option<Family>, name: &CStr) -> Result<u64, EngineError> {
+        let told = match family {
+            Some(family) => self.rows.property_int_value_cf(self.family(family)?, name),
+            None => self.rows.property_int_value(name),
+        };
+        Ok(told.map_err(error)?.unwrap_or(0))
+    }
+
+    /// The log's size, which RocksDB does not tell.
+    fn log_bytes(&self) -> Result<u64, EngineError> {
+        let failed = |fault: io::Error| EngineError::Io(fault.to_string());
+        let mut bytes = 0;
+        for entry in fs::read_dir(self.rows.path()).map_err(failed)? {
+            let path = entry.map_err(failed)?.path();
+            if path.extension().is_some_and(|extension| extension == "log") {
+                // A log that was removed in the meantime has no size.
+                bytes += fs::metadata(path).map_or(0, |metadata| metadata.len());
+            }
+        }
+        Ok(bytes)
     }
 }
 
@@ -250,6 +276,30 @@ impl Engine for RocksEngine {
         Ok(Health {
             stalled: number(properties::IS_WRITE_STOPPED)?.unwrap_or(0) != 0,
             background_errors: number(properties::BACKGROUND_ERRORS)?.unwrap_or(0),
+        })
+    }
+
+    fn usage(&self) -> Result<Usage, EngineError> {
+        let all = |name: &CStr| self.number(None, name);
+        // One cache serves all families, but the unused default one has another.
+        let view = |name: &CStr| self.number(Some(Family::View), name);
+        let sum = |name: &CStr| {
+            let families = Family::ALL.iter();
+            families
+                .map(|family| self.number(Some(*family), name))
+                .try_fold(0, |sum, number| Ok(sum + number?))
+        };
+        Ok(Usage {
+            memtable_bytes: sum(properties::CUR_SIZE_ALL_MEM_TABLES)?,
+            cache_bytes: view(properties::BLOCK_CACHE_USAGE)?,
+            cache_bytes_max: view(properties::BLOCK_CACHE_CAPACITY)?,
+            table_bytes: sum(properties::LIVE_SST_FILES_SIZE)?,
+            blob_bytes: sum(c"rocksdb.live-blob-file-size")?,
+            log_bytes: self.log_bytes()?,
+            compaction_bytes_pending: sum(properties::ESTIMATE_PENDING_COMPACTION_BYTES)?,
+            compactions_running: all(properties::NUM_RUNNING_COMPACTIONS)?,
+            flushes_running: all(properties::NUM_RUNNING_FLUSHES)?,
+            write_bytes_per_second_max: all(properties::ACTUAL_DELAYED_WRITE_RATE)?,
         })
     }
 }

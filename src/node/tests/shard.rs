@@ -6,7 +6,6 @@ use crate::{
     node::{
         Ambient, Error, Reading, Representation, Write, Written,
         shard::{Effect, Event, Job, Loaded, Shard, ShardOptions},
-        status::Status,
         task::{Command, Task},
     },
     store::{Committer, Durability, Fresh, MemoryEngine, Store, Stored, Track},
@@ -50,7 +49,8 @@ impl Bench {
         let engine = Arc::new(MemoryEngine::new());
         let (store, committer) = Store::open(engine, fresh, Durability::Sync).unwrap();
         let options = ShardOptions { documents_bytes, waiting_max: 3, limits: Limits::default() };
-        let shard = Shard::new(options, Ambient::machine(), Arc::new(Status::default()));
+        let (status, metrics) = (Arc::default(), Arc::default());
+        let shard = Shard::new(options, Ambient::machine(), status, metrics);
         Self { shard, store, committer, effects: Vec::new() }
     }
 

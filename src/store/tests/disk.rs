@@ -308,3 +308,24 @@ fn the_settings_are_in_force() {
         );
     }
 }
+
+#[test]
+fn the_engine_tells_what_it_uses() {
+    let directory = tempfile::tempdir().unwrap();
+    let engine = open(directory.path()).unwrap();
+    let before = engine.usage().unwrap();
+    assert_eq!((before.table_bytes, before.blob_bytes), (0, 0));
+    assert_eq!(before.cache_bytes_max, 8 << 20);
+    put(&engine, Family::Head, 1, &noise(100_000));
+    put(&engine, Family::View, 1, &noise(300_000));
+    let usage = engine.usage().unwrap();
+    assert!((400_000..2_000_000).contains(&usage.memtable_bytes), "{usage:?}");
+    assert!((400_000..500_000).contains(&usage.log_bytes), "{usage:?}");
+    assert!(usage.memtable_bytes <= usage.cache_bytes, "tables in memory are charged to it");
+    // A checkpoint writes the tables in memory out.
+    engine.checkpoint(&directory.path().join("copy")).unwrap();
+    let usage = engine.usage().unwrap();
+    assert!((100_000..200_000).contains(&usage.table_bytes), "{usage:?}");
+    assert!((300_000..310_000).contains(&usage.blob_bytes), "{usage:?}");
+    assert_eq!(usage.disk_bytes(), usage.table_bytes + usage.blob_bytes + usage.log_bytes);
+}

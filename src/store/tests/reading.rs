@@ -1,7 +1,7 @@
 //! Reading: lists, feeds, cached reads, and damage that is never served.
 
 use super::*;
-use crate::store::{Batch, Cached, EngineError, Fault, Health, Page, ReadError, Visit};
+use crate::store::{Batch, Cached, EngineError, Fault, Health, Page, ReadError, Usage, Visit};
 use std::{path::Path, sync::Mutex};
 
 /// A page's keys, then what damage it met and where the next one begins.
@@ -310,6 +310,10 @@ impl Engine for Between {
 
     fn health(&self) -> Result<Health, EngineError> {
         self.rows.health()
+    }
+
+    fn usage(&self) -> Result<Usage, EngineError> {
+        self.rows.usage()
     }
 }
 
