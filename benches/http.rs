@@ -44,7 +44,8 @@ fn main() {
     let node = Node::start(options, Arc::new(rocks.unwrap())).unwrap();
     let api = Api::new(node, http::Options::default());
     let ours = serve(|listener| async move {
-        http::serve(listener, api.into_service(), Connections::default(), pending()).await;
+        let (bounds, traffic) = (Connections::default(), api.traffic());
+        http::serve(listener, api.into_service(), bounds, traffic, pending()).await;
     });
     let bare = serve(|listener| async move {
         let router = bare();
@@ -52,7 +53,7 @@ fn main() {
             let router = router.clone();
             async move { Ok::<_, Infallible>(router.oneshot(request.map(Body::new)).await.unwrap()) }
         });
-        http::serve(listener, service, Connections::default(), pending()).await;
+        http::serve(listener, service, Connections::default(), Arc::default(), pending()).await;
     });
 
     load(ours, Duration::from_secs(2), |worker, count| {

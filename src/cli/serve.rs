@@ -41,7 +41,8 @@ pub(crate) async fn run(flags: &Serve, voice: Voice) -> anyhow::Result<()> {
     let serving = async {
         // However the wait ends, it is time to stop.
         let stop = async { drop(told.await) };
-        http::serve(listener, api.into_service(), config.connections(), stop).await;
+        let traffic = api.traffic();
+        http::serve(listener, api.into_service(), config.connections(), traffic, stop).await;
         node.stop().await;
     };
     let twice = async {

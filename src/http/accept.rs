@@ -1,6 +1,9 @@
 //! The accept loop: HTTP/1.1 and h2c on one port, every connection under its deadlines.
 
-use super::deadline::{Connections, Metered, Socket, Verdict, Watch};
+use super::{
+    Traffic,
+    deadline::{Connections, Metered, Socket, Verdict, Watch},
+};
 use axum::{
     body::Body,
     http::{Request, Response},
@@ -58,11 +61,12 @@ impl Listener for TcpListener {
 }
 
 /// Serves every connection of `listener` until `stop` is done; then takes no more, and waits a
-/// bounded time for what runs.
+/// bounded time for what runs. Connections are counted in `traffic`.
 pub async fn serve<L, S>(
     mut listener: L,
     service: S,
     bounds: Connections,
+    traffic: Arc<Traffic>,
     stop: impl Future<Output = ()>,
 ) where
     L: Listener,
@@ -71,7 +75,7 @@ pub async fn serve<L, S>(
     S::Future: Send + 'static,
 {
     let builder = Arc::new(builder(bounds));
-    let seats = Arc::new(Seats::new(bounds));
+    let seats = Arc::new(Seats::new(bounds, Arc::clone(&traffic)));
     let closing = Arc::new(Closing::default());
     let mut connections = JoinSet::new();
     let mut stop = pin!(stop);
@@ -91,9 +95,9 @@ pub async fn serve<L, S>(
             },
         };
         let (builder, closing) = (Arc::clone(&builder), Arc::clone(&closing));
-        let service = service.clone();
+        let (service, watch) = (service.clone(), Watch::new(bounds, Arc::clone(&traffic)));
         connections.spawn(async move {
-            attend(stream, service, &builder, bounds, &closing).await;
+            attend(stream, service, &builder, Arc::new(watch), &closing).await;
             drop(seat);
         });
     }
@@ -140,14 +144,13 @@ async fn attend<T, S>(
     stream: T,
     service: S,
     builder: &Builder<TokioExecutor>,
-    bounds: Connections,
+    watch: Arc<Watch>,
     closing: &Closing,
 ) where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible> + Send + 'static,
     S::Future: Send + 'static,
 {
-    let watch = Arc::new(Watch::new(bounds));
     let socket = TokioIo::new(Socket::new(stream, Arc::clone(&watch)));
     let requests = Arc::clone(&watch);
     let metered = service_fn(move |request: Request<Incoming>| {
@@ -156,7 +159,7 @@ async fn attend<T, S>(
         async move { Ok::<_, Infallible>(answer.await?.map(|body| Metered::new(body, turn))) }
     });
     let mut connection = pin!(builder.serve_connection(socket, metered));
-    let mut alarm = pin!(time::sleep(bounds.head_time));
+    let mut alarm = pin!(time::sleep_until(watch.due()));
     let mut closed = pin!(closing.notify.notified());
     let mut registered = false;
     let mut told = false;
@@ -187,7 +190,7 @@ async fn attend<T, S>(
                 Verdict::Leave if !told => {
                     told = true;
                     connection.as_mut().graceful_shutdown();
-                    alarm.as_mut().reset(Instant::now() + 2 * bounds.linger_time);
+                    alarm.as_mut().reset(Instant::now() + 2 * watch.linger_time());
                 }
                 Verdict::Leave | Verdict::Cut => return Poll::Ready(()),
             }
@@ -216,21 +219,23 @@ struct Seats {
     all: Arc<Semaphore>,
     per_address_max: usize,
     taken: Mutex<HashMap<IpAddr, usize>>,
+    traffic: Arc<Traffic>,
 }
 
 /// A connection's right to be there.
 #[derive(Debug)]
 struct Seat {
     _place: OwnedSemaphorePermit,
-    /// Where it is counted; `None` for loopback, which is not.
-    counted: Option<(Arc<Seats>, IpAddr)>,
+    seats: Arc<Seats>,
+    /// The address that it counts for; `None` for loopback, which has no limit.
+    counted: Option<IpAddr>,
 }
 
 impl Seats {
-    fn new(bounds: Connections) -> Self {
+    fn new(bounds: Connections, traffic: Arc<Traffic>) -> Self {
         let all = Arc::new(Semaphore::new(bounds.count_max.min(Semaphore::MAX_PERMITS)));
         let per_address_max = bounds.count_per_address_max;
-        Self { all, per_address_max, taken: Mutex::default() }
+        Self { all, per_address_max, taken: Mutex::default(), traffic }
     }
 
     fn with<T>(&self, change: impl FnOnce(&mut HashMap<IpAddr, usize>) -> T) -> T {
@@ -240,23 +245,30 @@ impl Seats {
     /// A seat for one more connection of `address`, if it may have one.
     fn sit(self: &Arc<Self>, address: IpAddr, place: OwnedSemaphorePermit) -> Option<Seat> {
         let address = address.to_canonical();
-        if address.is_loopback() {
-            return Some(Seat { _place: place, counted: None });
-        }
-        let free = self.with(|taken| {
-            let count = taken.entry(address).or_default();
-            let free = *count < self.per_address_max;
-            *count += usize::from(free);
-            free
+        let counted = (!address.is_loopback()).then_some(address);
+        let free = counted.is_none_or(|address| {
+            self.with(|taken| {
+                let count = taken.entry(address).or_default();
+                let free = *count < self.per_address_max;
+                *count += usize::from(free);
+                free
+            })
         });
-        free.then(|| Seat { _place: place, counted: Some((Arc::clone(self), address)) })
+        if !free {
+            self.traffic.refused.increment();
+            return None;
+        }
+        self.traffic.accepted.increment();
+        self.traffic.connections.increment();
+        Some(Seat { _place: place, seats: Arc::clone(self), counted })
     }
 }
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        let Some((seats, address)) = &self.counted else { return };
-        seats.with(|taken| {
+        self.seats.traffic.connections.decrement();
+        let Some(address) = &self.counted else { return };
+        self.seats.with(|taken| {
             if let Some(count) = taken.get_mut(address) {
                 *count -= 1;
                 if *count == 0 {

@@ -1,9 +1,10 @@
 //! A request's body on its way in: piece by piece, decoded, bounded in bytes and in time.
 
 use super::{
-    coding::Coding,
+    coding::{Coding, Reader},
     extract::{Call, Options},
     problem::{Code, Problem},
+    traffic::Traffic,
 };
 use axum::{
     body::{Body, HttpBody},
@@ -12,14 +13,8 @@ use axum::{
 use bytes::{Bytes, BytesMut};
 use futures_util::{StreamExt, stream};
 use http_body_util::BodyExt;
-use std::{
-    fmt, io,
-    pin::Pin,
-    task::{Context, Poll},
-    time::Duration,
-};
+use std::{fmt, io, sync::Arc, time::Duration};
 use tokio::{
-    io::{AsyncRead, ReadBuf},
     task::coop,
     time::{self, Instant},
 };
@@ -65,6 +60,7 @@ impl Call {
             return Err(too_large(bytes_max));
         }
         let raw = Raw {
+            traffic: self.api.traffic(),
             body: std::mem::take(&mut self.body),
             pace: Pace::of(options),
             waited: Duration::ZERO,
@@ -123,6 +119,7 @@ impl Pace {
 /// A body as it comes.
 #[derive(Debug)]
 struct Raw {
+    traffic: Arc<Traffic>,
     body: Body,
     pace: Pace,
     /// How long it has been waited for.
@@ -142,6 +139,7 @@ impl Raw {
             let Some(frame) = frame.map_err(late)? else { return Ok(None) };
             let frame = frame.map_err(|_| Problem::new(Code::BadJson, "the body broke off"))?;
             let Ok(data) = frame.into_data() else { continue };
+            self.traffic.bytes_in.add(data.len() as u64);
             self.bytes = self.bytes.saturating_add(data.len());
             if self.bytes_max < self.bytes {
                 return Err(too_large(self.bytes_max));
@@ -154,7 +152,6 @@ impl Raw {
 }
 
 /// A body behind its decoder.
-#[derive(Debug)]
 struct Coded {
     coding: Coding,
     decoded: ReaderStream<Reader>,
@@ -162,8 +159,11 @@ struct Coded {
     bytes_max: usize,
 }
 
-/// What a decoder gives.
-struct Reader(Pin<Box<dyn AsyncRead + Send>>);
+impl fmt::Debug for Coded {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("Coded").field("coding", &self.coding).finish_non_exhaustive()
+    }
+}
 
 impl Coded {
     fn new(coding: Coding, raw: Raw) -> Self {
@@ -172,7 +172,7 @@ impl Coded {
             let piece = raw.next().await.map_err(io::Error::other)?;
             Ok::<_, io::Error>(piece.map(|piece| (piece, raw)))
         });
-        let reader = Reader(coding.decode(StreamReader::new(Box::pin(pieces))));
+        let reader = coding.decode(StreamReader::new(Box::pin(pieces)));
         let decoded = ReaderStream::with_capacity(reader, DECODED_BYTES_MAX);
         Self { coding, decoded, bytes: 0, bytes_max }
     }
@@ -192,22 +192,6 @@ impl Coded {
         // A few bytes of input may become any number of pieces, and others want to run as well.
         coop::consume_budget().await;
         Ok(Some(piece))
-    }
-}
-
-impl AsyncRead for Reader {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        self.0.as_mut().poll_read(cx, buffer)
-    }
-}
-
-impl fmt::Debug for Reader {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str("Reader")
     }
 }
 
@@ -235,7 +219,8 @@ mod tests {
 
     fn raw(body: impl Into<Body>, bytes_max: usize) -> Raw {
         let (body, pace) = (body.into(), Pace::of(&Options::default()));
-        Raw { body, pace, waited: Duration::ZERO, bytes: 0, bytes_max }
+        let traffic = Arc::default();
+        Raw { traffic, body, pace, waited: Duration::ZERO, bytes: 0, bytes_max }
     }
 
     #[tokio::test]

@@ -1,9 +1,13 @@
-//! Content codings: `Content-Encoding` of a request, and how its body is decoded.
+//! Content codings: which one a body is in, which one an answer may be in, and the codecs.
 
-use super::problem::{Code, Problem};
+use super::{
+    media,
+    problem::{Code, Problem},
+};
 use async_compression::{
-    tokio::bufread::{GzipDecoder, ZstdDecoder},
-    zstd::DParameter,
+    Level,
+    tokio::bufread::{GzipDecoder, GzipEncoder, ZstdDecoder, ZstdEncoder},
+    zstd::{CParameter, DParameter},
 };
 use axum::http::{HeaderMap, header};
 use std::pin::Pin;
@@ -14,6 +18,11 @@ const TAKEN: &str = "zstd, gzip";
 /// The largest window of zstd that is taken, as a power of two: what RFC 9659 lets a sender use.
 const ZSTD_WINDOW_LOG_MAX: u32 = 23;
 
+/// The window of zstd that is used, as a power of two: larger ones cost more memory than they save.
+const ZSTD_WINDOW_LOG: u32 = 17;
+const ZSTD_LEVEL: Level = Level::Precise(3);
+const GZIP_LEVEL: Level = Level::Precise(4);
+
 /// A content coding that is understood.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Coding {
@@ -23,7 +32,13 @@ pub(super) enum Coding {
     Gzip,
 }
 
+/// Something that is read to its end.
+pub(super) type Reader = Pin<Box<dyn AsyncRead + Send>>;
+
 impl Coding {
+    /// Every one, the best first.
+    pub(super) const ALL: &[Self] = &[Self::Zstd, Self::Gzip];
+
     /// The coding of a request's body; `None`: the body is what it is.
     ///
     /// # Errors
@@ -54,12 +69,28 @@ impl Coding {
         }
     }
 
+    /// What the entity tag of a representation in this coding ends in: a strong tag names bytes.
+    pub(super) const fn tag_suffix(self) -> &'static str {
+        match self {
+            Self::Zstd => ";zst",
+            Self::Gzip => ";gz",
+        }
+    }
+
+    /// Plain bytes, coded. Whenever there are none to be had it gives out all that came before.
+    pub(super) fn encode(self, plain: impl AsyncBufRead + Send + 'static) -> Reader {
+        match self {
+            Self::Zstd => {
+                let window = CParameter::window_log(ZSTD_WINDOW_LOG);
+                Box::pin(ZstdEncoder::with_quality_and_params(plain, ZSTD_LEVEL, &[window]))
+            }
+            Self::Gzip => Box::pin(GzipEncoder::with_quality(plain, GZIP_LEVEL)),
+        }
+    }
+
     /// What coded bytes say. Frames and members may follow each other; an end inside of one is an
     /// error, and so is what follows the last without being another.
-    pub(super) fn decode(
-        self,
-        coded: impl AsyncBufRead + Send + 'static,
-    ) -> Pin<Box<dyn AsyncRead + Send>> {
+    pub(super) fn decode(self, coded: impl AsyncBufRead + Send + 'static) -> Reader {
         match self {
             Self::Zstd => {
                 let window = DParameter::window_log_max(ZSTD_WINDOW_LOG_MAX);
@@ -74,6 +105,58 @@ impl Coding {
             }
         }
     }
+}
+
+/// What `Accept-Encoding` makes of an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Wish {
+    /// The coding that is liked best; `None`: none.
+    pub(super) coding: Option<Coding>,
+    /// An answer without a coding is not taken.
+    pub(super) coded_only: bool,
+}
+
+impl Wish {
+    /// As RFC 9110, 12.5.3: without the field an answer goes out as it is.
+    ///
+    /// # Errors
+    /// 406: nothing is taken that could be sent.
+    pub(super) fn parse(headers: &HeaderMap) -> Result<Self, Problem> {
+        if !headers.contains_key(header::ACCEPT_ENCODING) {
+            return Ok(Self { coding: None, coded_only: false });
+        }
+        let lines = headers.get_all(header::ACCEPT_ENCODING).iter();
+        let lines = lines.filter_map(|line| line.to_str().ok());
+        let named: Vec<(&str, u16)> = lines.flat_map(|line| line.split(',')).map(entry).collect();
+        let find = |names: &[&str]| {
+            let is = |name: &str| names.iter().any(|known| known.eq_ignore_ascii_case(name));
+            named.iter().find(|(name, _)| is(name)).map(|(_, quality)| *quality)
+        };
+        let other = find(&["*"]);
+        let liking = |coding: Coding| {
+            let names: &[&str] = match coding {
+                Coding::Zstd => &["zstd"],
+                Coding::Gzip => &["gzip", "x-gzip"],
+            };
+            find(names).or(other).unwrap_or(0)
+        };
+        let plain = find(&["identity"]).or(other.filter(|quality| *quality == 0));
+        // The last of equals would be taken; the best stands first.
+        let best = Coding::ALL.iter().rev().max_by_key(|coding| liking(**coding)).copied();
+        let best = best.filter(|coding| plain.unwrap_or(0).max(1) <= liking(*coding));
+        if best.is_none() && plain == Some(0) {
+            let detail = format!("what can be sent: {TAKEN}, identity");
+            return Err(Problem::new(Code::NotAcceptable, detail));
+        }
+        Ok(Self { coding: best, coded_only: plain == Some(0) })
+    }
+}
+
+/// A coding of `Accept-Encoding`, and its weight in thousandths.
+fn entry(text: &str) -> (&str, u16) {
+    let (name, weight) = text.split_once(';').unwrap_or((text, "q=1"));
+    let (_, weight) = weight.split_once('=').unwrap_or(("", ""));
+    (name.trim(), media::quality(weight.trim()))
 }
 
 #[cfg(test)]
@@ -107,6 +190,39 @@ mod tests {
             } else {
                 assert_eq!(found.ok(), expected, "{lines:?}");
             }
+        }
+    }
+
+    #[test]
+    fn the_best_liked_coding_is_chosen() {
+        use Coding::{Gzip, Zstd};
+        let wish = |coding, coded_only| Some(Wish { coding, coded_only });
+        for (lines, expected) in [
+            (&[][..], wish(None, false)),
+            (&[""], wish(None, false)),
+            (&["gzip"], wish(Some(Gzip), false)),
+            (&["x-gzip"], wish(Some(Gzip), false)),
+            (&["GZIP, ZSTD"], wish(Some(Zstd), false)),
+            (&["gzip, deflate, br, zstd"], wish(Some(Zstd), false)),
+            (&["gzip", "zstd;q=0.9"], wish(Some(Gzip), false)),
+            (&["gzip;q=0.5, zstd; q=0.501"], wish(Some(Zstd), false)),
+            (&["gzip;q=0"], wish(None, false)),
+            (&["br, deflate"], wish(None, false)),
+            (&["*"], wish(Some(Zstd), false)),
+            (&["zstd;q=0, *"], wish(Some(Gzip), false)),
+            (&["gzip;q=0.5, identity"], wish(None, false)),
+            (&["gzip;q=0.5, identity;q=0.5"], wish(Some(Gzip), false)),
+            (&["gzip, identity;q=0"], wish(Some(Gzip), true)),
+            (&["gzip, *;q=0"], wish(Some(Gzip), true)),
+            (&["identity, *;q=0"], wish(None, false)),
+            (&["gzip;q=x"], wish(None, false)),
+            (&["identity;q=0"], None),
+            (&["*;q=0"], None),
+            (&["br, identity;q=0"], None),
+        ] {
+            let headers: HeaderMap =
+                lines.iter().map(|line| (header::ACCEPT_ENCODING, line.parse().unwrap())).collect();
+            assert_eq!(Wish::parse(&headers).ok(), expected, "{lines:?}");
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The deadlines of one connection, held by its socket: hyper's own leave silent sockets open.
 
+use super::Traffic;
 use axum::{
     body::{Body, HttpBody},
     http::Version,
@@ -69,6 +70,7 @@ const KEEPALIVE_BYTES: usize = 64;
 #[derive(Debug)]
 pub(super) struct Watch {
     bounds: Connections,
+    traffic: Arc<Traffic>,
     state: Mutex<State>,
 }
 
@@ -97,10 +99,15 @@ pub(super) enum Verdict {
 
 impl Watch {
     /// The watch of a connection that was just accepted.
-    pub(super) fn new(bounds: Connections) -> Self {
+    pub(super) fn new(bounds: Connections, traffic: Arc<Traffic>) -> Self {
         let now = Instant::now();
         let state = State { head_since: Some(now), moved: now, running: 0, multiplexed: false };
-        Self { bounds, state: Mutex::new(state) }
+        Self { bounds, traffic, state: Mutex::new(state) }
+    }
+
+    /// How long a closing connection is read on.
+    pub(super) fn linger_time(&self) -> Duration {
+        self.bounds.linger_time
     }
 
     fn with<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
@@ -137,6 +144,7 @@ impl Watch {
             state.running += 1;
             state.multiplexed = version == Version::HTTP_2;
         });
+        self.traffic.in_flight.increment();
         Turn(Arc::clone(self))
     }
 
@@ -170,6 +178,7 @@ impl Drop for Turn {
             state.moved = now;
             state.running -= 1;
         });
+        self.0.traffic.in_flight.decrement();
     }
 }
 
@@ -301,7 +310,7 @@ mod tests {
     }
 
     fn watch() -> Arc<Watch> {
-        Arc::new(Watch::new(Connections::default()))
+        Arc::new(Watch::new(Connections::default(), Arc::default()))
     }
 
     #[tokio::test(start_paused = true)]

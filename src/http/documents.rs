@@ -39,10 +39,13 @@ pub(crate) async fn get(call: Call, name: Name) -> Answer {
         }
     };
 
-    let etag = version::to_etag(&reading.version, representation);
+    let mut etag = version::to_etag(&reading.version, representation);
     let mut response = match validators.judge(&reading.version, &etag) {
         Verdict::Send => reply::raw(StatusCode::OK, media::of(representation), reading.body.into()),
-        Verdict::NotModified => reply::empty(StatusCode::NOT_MODIFIED),
+        Verdict::NotModified(held) => {
+            etag = held;
+            reply::empty(StatusCode::NOT_MODIFIED)
+        }
         Verdict::Failed => {
             return Err(node::Error::PreconditionFailed(Some(reading.version)).into());
         }

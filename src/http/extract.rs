@@ -1,6 +1,6 @@
 //! What a request brings, and its query, parsed at the rim.
 
-use super::{Api, Hosts, problem::Problem};
+use super::{Api, Hosts, problem::Problem, trace::Ids};
 use axum::{body::Body, http::request::Parts};
 use std::{borrow::Cow, time::Duration};
 
@@ -9,6 +9,8 @@ use std::{borrow::Cow, time::Duration};
 pub(crate) struct Call {
     /// The room's state.
     pub(crate) api: Api,
+    /// Who asks, for the log.
+    pub(crate) ids: Ids,
     /// Everything before the body.
     pub(crate) head: Parts,
     /// The body, unread.

@@ -6,6 +6,7 @@ use super::{
     media, paging,
     problem::{Code, Problem},
     reply::{self, Answer, Hashes},
+    trace::Ids,
 };
 use crate::{
     ident::{Collection, Key},
@@ -85,7 +86,8 @@ async fn stream(
     query.limit = limit.unwrap_or(STREAM_ROWS);
     let work = call.api.node().list(&collection, query.clone());
     let page = call.api.within(Code::NotReady, work).await?;
-    let rows = Rows { api: call.api, collection, query, left: limit, stage: Stage::Send(page) };
+    let Call { api, ids, .. } = call;
+    let rows = Rows { api, ids, collection, query, left: limit, stage: Stage::Send(page) };
     let body = Body::from_stream(stream::try_unfold(rows, Rows::step));
     Ok(reply::raw(StatusCode::OK, media::NDJSON, body))
 }
@@ -93,6 +95,7 @@ async fn stream(
 /// The rows of a list on their way out.
 struct Rows {
     api: Api,
+    ids: Ids,
     collection: Collection,
     query: ListQuery,
     /// Rows that may still be sent, if the client named a limit.
@@ -115,10 +118,11 @@ impl Rows {
                 Stage::Read(after) => {
                     self.query.after = Some(after);
                     let page = self.api.node().list(&self.collection, self.query.clone()).await;
-                    Stage::Send(page.map_err(broken)?)
+                    Stage::Send(page.map_err(|error| broken(&self.api, &self.ids, error))?)
                 }
                 Stage::Send(page) => {
-                    let lines = lines(&page, self.left).map_err(broken)?;
+                    let lines = lines(&page, self.left)
+                        .map_err(|error| broken(&self.api, &self.ids, error))?;
                     self.left = self.left.map(|left| left.saturating_sub(page.rows.len()));
                     let next = page.next.filter(|_| self.left != Some(0));
                     self.stage = next.map_or(Stage::End, Stage::Read);
@@ -133,8 +137,11 @@ impl Rows {
 }
 
 /// The end of a stream that cannot go on. Its client sees a cut; the log says why.
-fn broken(error: impl std::error::Error + Send + Sync + 'static) -> std::io::Error {
-    tracing::error!(%error, "a list broke off");
+fn broken<E>(api: &Api, ids: &Ids, error: E) -> std::io::Error
+where
+    E: std::error::Error + Send + Sync + 'static,
+{
+    api.log(ids, || tracing::error!(%error, "a list broke off"));
     std::io::Error::other(error)
 }
 

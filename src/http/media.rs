@@ -170,7 +170,7 @@ impl<'a> Range<'a> {
 
 /// A weight in thousandths; what is no weight counts as none. Clients are known to leave out the
 /// zero before the point, and to write more than three digits.
-fn quality(text: &str) -> u16 {
+pub(super) fn quality(text: &str) -> u16 {
     let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
     let valid = fraction.bytes().all(|byte| byte.is_ascii_digit());
     let digits = fraction.bytes().chain(std::iter::repeat(b'0')).take(3);

@@ -11,15 +11,19 @@
 //! and a key may hold anything.
 
 mod accept;
+mod access;
 mod body;
 mod coding;
+mod compress;
 mod conflicts;
 mod deadline;
 mod documents;
+mod exposition;
 mod extract;
 mod host;
 mod list;
 mod media;
+mod metrics;
 mod node;
 mod paging;
 mod prefer;
@@ -28,6 +32,8 @@ mod reply;
 mod rest;
 mod route;
 mod service;
+mod trace;
+mod traffic;
 mod version;
 
 pub use accept::{Listener, serve};
@@ -36,6 +42,7 @@ pub use extract::Options;
 pub use host::{Host, HostError, Hosts};
 pub use problem::Code;
 pub use service::Api;
+pub use traffic::Traffic;
 
 use route::{Line, Table, collection, document, node};
 use std::sync::LazyLock;
@@ -50,9 +57,11 @@ const ROUTES: &[Line] = &[
     ("GET", "/v1/{collection}", collection!(list::documents)),
     ("POST", "/v1/{collection}", collection!(documents::create)),
     ("GET", "/v1/_collections", node!(list::collections)),
+    ("GET", "/v1/_status", node!(node::status)),
     ("GET", "/v1", node!(node::about)),
     ("GET", "/livez", node!(node::live)),
     ("GET", "/readyz", node!(node::ready)),
+    ("GET", "/metrics", node!(metrics::page)),
 ];
 
 /// The routes, ready to be matched.

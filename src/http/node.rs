@@ -37,6 +37,77 @@ pub(crate) async fn ready(call: Call) -> Answer {
     reply::json(StatusCode::OK, &Health { status: "ok" })
 }
 
+/// GET `/v1/_status`: what the node holds and how it fares, for people and their programs.
+pub(crate) async fn status(call: Call) -> Answer {
+    call.query()?.end()?;
+    media::choose(&call.head.headers, &[media::JSON])?;
+    let node = call.api.node();
+    let figures = node.figures().await;
+    let engine = figures.engine.as_ref();
+    let status = Status {
+        node: Text(node.id()),
+        incarnation: Text(node.incarnation()),
+        uptime_seconds: figures.uptime.as_secs(),
+        durability: reply::durability(node.durability()),
+        read_only: figures.read_only.as_deref(),
+        stalled: engine.map(|(health, _)| health.stalled),
+        documents: figures.documents,
+        deleted: figures.deleted,
+        damaged: figures.damaged,
+        collections: figures.collections,
+        last_seq: figures.last_seq,
+        disk_bytes: engine.map(|(_, usage)| usage.disk_bytes()),
+        cache: Caches {
+            documents: Cache {
+                bytes: figures.loaded.bytes,
+                bytes_max: figures.loaded.bytes_max,
+                documents: Some(figures.loaded.documents),
+            },
+            blocks: engine.map(|(_, usage)| Cache {
+                bytes: usage.cache_bytes,
+                bytes_max: usage.cache_bytes_max,
+                documents: None,
+            }),
+        },
+    };
+    reply::json(StatusCode::OK, &status)
+}
+
+/// `null` stands for what the storage engine did not tell.
+#[derive(Serialize)]
+struct Status<'a> {
+    node: Text<NodeId>,
+    incarnation: Text<IncarnationId>,
+    uptime_seconds: u64,
+    durability: &'static str,
+    /// Why no writes are taken; `null`: they are.
+    read_only: Option<&'a str>,
+    stalled: Option<bool>,
+    documents: u64,
+    deleted: u64,
+    /// Documents whose heads were damaged at the start.
+    damaged: u64,
+    collections: u64,
+    /// The last commit: the end of the feed.
+    last_seq: u64,
+    disk_bytes: Option<u64>,
+    cache: Caches,
+}
+
+#[derive(Serialize)]
+struct Caches {
+    documents: Cache,
+    blocks: Option<Cache>,
+}
+
+#[derive(Serialize)]
+struct Cache {
+    bytes: u64,
+    bytes_max: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    documents: Option<u64>,
+}
+
 #[derive(Serialize)]
 struct About {
     name: &'static str,

@@ -122,7 +122,8 @@ pub(crate) fn written(
     Ok(response)
 }
 
-const fn durability(durability: Durability) -> &'static str {
+/// A durability, by its name.
+pub(crate) const fn durability(durability: Durability) -> &'static str {
     match durability {
         Durability::Sync => "sync",
         Durability::Relaxed => "relaxed",

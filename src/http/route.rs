@@ -58,7 +58,9 @@ pub(crate) struct Table(Vec<Site>);
 
 /// A path and its verbs.
 #[derive(Debug)]
-struct Site {
+pub(crate) struct Site {
+    /// Where it stands in the table.
+    place: usize,
     path: &'static str,
     segments: Vec<Segment>,
     verbs: Vec<(&'static str, Handler)>,
@@ -73,9 +75,12 @@ enum Segment {
     Key,
 }
 
+/// A path's site, and the names in it.
+pub(crate) type Found<'a> = (&'static Site, Names<'a>);
+
 /// The names in a path, still encoded.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-struct Names<'a> {
+pub(crate) struct Names<'a> {
     collection: &'a str,
     key: &'a str,
 }
@@ -90,16 +95,21 @@ impl Table {
                 None => sites.push(Site::new(path, verb, handler)),
             }
         }
-        for site in &mut sites {
+        for (place, site) in sites.iter_mut().enumerate() {
+            site.place = place;
             site.allow = site.allowed();
         }
         Self(sites)
     }
 
-    /// Answers a request, or says why its route cannot.
-    pub(crate) async fn answer(&'static self, call: Call) -> Answer {
-        let uri = call.head.uri.clone();
-        let (site, names) = self.find(uri.path()).ok_or_else(no_route)?;
+    /// Every path, in the order of the table.
+    pub(crate) fn paths(&self) -> impl Iterator<Item = &'static str> {
+        self.0.iter().map(|site| site.path)
+    }
+
+    /// Answers a request for what was found at its path, or says why that cannot.
+    pub(crate) async fn answer(call: Call, found: Option<Found<'_>>) -> Answer {
+        let (site, names) = found.ok_or_else(no_route)?;
         let method = &call.head.method;
         if method == Method::OPTIONS {
             let mut response = reply::empty(StatusCode::NO_CONTENT);
@@ -125,7 +135,8 @@ impl Table {
         .await
     }
 
-    fn find<'a>(&self, path: &'a str) -> Option<(&Site, Names<'a>)> {
+    /// What is at a path.
+    pub(crate) fn find<'a>(&self, path: &'a str) -> Option<(&Site, Names<'a>)> {
         let mut segments = [""; SEGMENTS_MAX];
         let mut count = 0;
         for segment in path.strip_prefix('/')?.split('/') {
@@ -145,7 +156,17 @@ impl Site {
             word => Segment::Word(word),
         });
         let segments = segments.collect();
-        Self { path, segments, verbs: vec![(verb, handler)], allow: String::new() }
+        Self { place: 0, path, segments, verbs: vec![(verb, handler)], allow: String::new() }
+    }
+
+    /// Where it stands in the table.
+    pub(crate) fn place(&self) -> usize {
+        self.place
+    }
+
+    /// The path as the table has it.
+    pub(crate) fn path(&self) -> &'static str {
+        self.path
     }
 
     fn allowed(&self) -> String {

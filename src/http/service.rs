@@ -1,17 +1,23 @@
 //! From a request to its answer: what holds for every route stands here.
 
 use super::{
-    TABLE,
+    TABLE, Traffic,
+    access::{self, Line},
+    coding::Wish,
+    compress,
     extract::{Call, Options},
     host,
     problem::{Code, Problem},
-    reply, rest,
+    rest,
+    route::{Found, Site, Table},
+    trace::{Ids, Origin, REQUEST_ID, TRACEPARENT},
+    traffic::NO_ROUTE,
 };
 use crate::node::{self, Node};
 use axum::{
     body::{Body, HttpBody},
     http::{
-        HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version, header,
+        HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header,
         request::Parts,
     },
 };
@@ -29,11 +35,8 @@ use std::{
         atomic::{AtomicU64, Ordering},
     },
 };
-use tokio::time;
+use tokio::time::{self, Instant};
 
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-/// Longest request id of a client that is given back.
-const REQUEST_ID_BYTES_MAX: usize = 128;
 const VARY: HeaderValue = HeaderValue::from_static("Accept, Accept-Encoding, Version, Parents");
 const NOSNIFF: HeaderValue = HeaderValue::from_static("nosniff");
 
@@ -45,17 +48,29 @@ pub struct Api(Arc<Inner>);
 struct Inner {
     node: Node,
     options: Options,
-    /// What the ids of this start's requests begin with.
-    incarnation: String,
-    /// Requests that came without an id.
-    unnamed: AtomicU64,
+    traffic: Arc<Traffic>,
+    /// What the ids of this start's requests are made of.
+    origin: Origin,
+    /// Requests of this start.
+    requests: AtomicU64,
 }
 
 impl Api {
     /// The interface of `node`.
     pub fn new(node: Node, options: Options) -> Self {
-        let incarnation = node.incarnation().to_string();
-        Self(Arc::new(Inner { node, options, incarnation, unnamed: AtomicU64::new(0) }))
+        let origin = Origin::new(node.incarnation().to_string(), node.chance());
+        let (traffic, requests) = (Arc::default(), AtomicU64::new(0));
+        Self(Arc::new(Inner { node, options, traffic, origin, requests }))
+    }
+
+    /// What the interface counts.
+    pub fn traffic(&self) -> Arc<Traffic> {
+        Arc::clone(&self.0.traffic)
+    }
+
+    /// Runs `log`, whose lines carry the ids of a request.
+    pub(crate) fn log(&self, ids: &Ids, log: impl FnOnce()) {
+        self.0.origin.span(ids).in_scope(log);
     }
 
     /// The node.
@@ -131,35 +146,69 @@ impl Api {
 
     /// The answer as every protocol has it.
     async fn respond(&self, request: Request<Body>) -> Response<Body> {
+        let began = Instant::now();
         let (head, body) = request.into_parts();
-        let id = self.request_id(&head.headers);
-        let method = head.method.clone();
-        let mut response = self.handle(Call { api: self.clone(), head, body }, &id).await;
+        let Inner { traffic, origin, .. } = &*self.0;
+        let ids = origin.identify(self.0.requests.fetch_add(1, Ordering::Relaxed), &head.headers);
+        let (method, uri) = (head.method.clone(), head.uri.clone());
+        let found = TABLE.find(uri.path());
+        let call = Call { api: self.clone(), ids: ids.clone(), head, body };
+        let mut response = match self.admit(&call.head) {
+            Ok(wish) => {
+                let response = self.handle(call, &uri, found).await;
+                match compress::plan(&response, wish) {
+                    // Boxed, so that the way of most answers stays short.
+                    Some(coding) => Box::pin(compress::encode(response, coding, wish)).await,
+                    None => response,
+                }
+            }
+            Err(problem) => problem.into_response(),
+        };
         let status = response.status();
         if method == Method::HEAD && status != StatusCode::NOT_MODIFIED {
             strip_body(&mut response);
         }
+        let request_id = origin.request_id(&ids);
+        let site = found.map(|(site, _)| site);
+        traffic.answered(site.map(Site::place), &method, status, began.elapsed());
+        let line = access::is_logged().then(|| Line {
+            method,
+            route: site.map_or(NO_ROUTE, Site::path),
+            status,
+            began,
+            request_id: request_id.to_str().unwrap_or_default().to_owned(),
+            trace_id: ids.trace_id(),
+        });
         let headers = response.headers_mut();
         headers.insert(header::VARY, VARY);
         headers.insert(header::X_CONTENT_TYPE_OPTIONS, NOSNIFF);
-        headers.insert(REQUEST_ID, id);
-        response
+        headers.insert(REQUEST_ID, request_id);
+        if let Some(traceparent) = ids.traceparent() {
+            headers.insert(TRACEPARENT, traceparent);
+        }
+        access::watch(response, traffic, line)
+    }
+
+    /// Whether a request is let in, and how its answer may be coded.
+    fn admit(&self, head: &Parts) -> Result<Wish, Problem> {
+        self.measure(head)?;
+        host::check(head, &self.options().hosts)?;
+        check_coding(&head.headers)?;
+        Wish::parse(&head.headers)
     }
 
     /// Runs the handler. A panic in it is an answer like any other, and ends nothing else.
-    async fn handle(&self, call: Call, id: &HeaderValue) -> Response<Body> {
-        let admitted = self.measure(&call.head);
-        let admitted = admitted.and_then(|()| host::check(&call.head, &self.options().hosts));
-        let admitted = admitted.and_then(|()| check_coding(&call.head.headers));
-        if let Err(problem) = admitted {
-            return problem.into_response();
-        }
-        let uri = call.head.uri.clone();
-        let answer = AssertUnwindSafe(TABLE.answer(call)).catch_unwind().await;
-        let answer = answer.unwrap_or_else(|_| Err(Problem::defect("a handler panicked")));
+    async fn handle(&self, call: Call, uri: &Uri, found: Option<Found<'_>>) -> Response<Body> {
+        let ids = call.ids.clone();
+        let answer = AssertUnwindSafe(Table::answer(call, found)).catch_unwind().await;
+        let answer = answer.unwrap_or_else(|_| {
+            self.0.traffic.panics.increment();
+            Err(Problem::defect("a handler panicked"))
+        });
         answer.unwrap_or_else(|problem| {
             if let Some(cause) = problem.cause() {
-                tracing::error!(request = ?id, path = uri.path(), cause, "a defect, or damage");
+                let path = uri.path();
+                self.log(&ids, || tracing::error!(path, cause, "a defect, or damage"));
             }
             problem.into_response()
         })
@@ -182,21 +231,6 @@ impl Api {
             return Err(Problem::new(Code::HeadersTooLarge, detail));
         }
         Ok(())
-    }
-
-    /// The client's id of the request, if it gave a usable one; else one of ours.
-    fn request_id(&self, headers: &HeaderMap) -> HeaderValue {
-        let usable = |id: &&HeaderValue| {
-            (1..=REQUEST_ID_BYTES_MAX).contains(&id.len())
-                && id.as_bytes().iter().all(u8::is_ascii_graphic)
-        };
-        match headers.get(REQUEST_ID).filter(usable) {
-            Some(id) => id.clone(),
-            None => {
-                let number = self.0.unnamed.fetch_add(1, Ordering::Relaxed);
-                reply::value(format!("{}-{number}", self.0.incarnation))
-            }
-        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! Versions in header fields: `Version`, `Parents`, `ETag`, `If-Match`, `If-None-Match`.
 
 use super::{
+    coding::Coding,
     problem::{Code, Problem},
     reply,
 };
@@ -91,10 +92,19 @@ struct Tag {
 }
 
 impl Tag {
+    /// The tag of the same representation without a content coding.
+    fn uncoded(&self) -> &str {
+        Coding::ALL
+            .iter()
+            .find_map(|coding| self.opaque.strip_suffix(coding.tag_suffix()))
+            .unwrap_or(&self.opaque)
+    }
+
     /// The version that the tag names in any representation; `None` if it is no tag of ours.
     fn version(&self) -> Option<Version> {
-        let text = self.opaque.strip_suffix(";t").or_else(|| self.opaque.strip_suffix(";a"));
-        text.unwrap_or(&self.opaque).parse().ok().filter(|version: &Version| !version.is_empty())
+        let tag = self.uncoded();
+        let text = tag.strip_suffix(";t").or_else(|| tag.strip_suffix(";a"));
+        text.unwrap_or(tag).parse().ok().filter(|version: &Version| !version.is_empty())
     }
 }
 
@@ -145,8 +155,8 @@ pub(crate) struct Validators {
 pub(crate) enum Verdict {
     /// Answer it.
     Send,
-    /// 304
-    NotModified,
+    /// 304, with this tag: the client's own, since a cache mends only what it has under that.
+    NotModified(HeaderValue),
     /// 412
     Failed,
 }
@@ -158,8 +168,9 @@ impl Validators {
         Ok(Self { matches, none_matches: tags(headers, &header::IF_NONE_MATCH)? })
     }
 
-    /// Compares with what would be sent: `If-Match` by version and strongly, `If-None-Match` by
-    /// the whole tag and weakly, since a proxy that compresses weakens the tags it passes on.
+    /// Compares with what would be sent: `If-Match` by version and strongly, `If-None-Match` by the
+    /// tag and weakly, since a proxy that compresses weakens the tags it passes on. Content codings
+    /// make no difference: whoever holds the state in one of them holds it.
     pub(crate) fn judge(&self, version: &Version, etag: &HeaderValue) -> Verdict {
         match &self.matches {
             None | Some(Tags::Any) => {}
@@ -170,16 +181,17 @@ impl Validators {
                 }
             }
         }
-        let known = match &self.none_matches {
-            None => false,
-            Some(Tags::Any) => true,
+        match &self.none_matches {
+            None => Verdict::Send,
+            Some(Tags::Any) => Verdict::NotModified(etag.clone()),
             Some(Tags::List(tags)) => {
                 let quoted = etag.as_bytes();
                 let inner = quoted.get(1..quoted.len().saturating_sub(1)).unwrap_or_default();
-                tags.iter().any(|tag| tag.opaque.as_bytes() == inner)
+                let held = tags.iter().find(|tag| tag.uncoded().as_bytes() == inner);
+                let strong = |tag: &Tag| reply::value(format!("\"{}\"", tag.opaque));
+                held.map_or(Verdict::Send, |tag| Verdict::NotModified(strong(tag)))
             }
-        };
-        if known { Verdict::NotModified } else { Verdict::Send }
+        }
     }
 }
 
@@ -335,12 +347,20 @@ mod tests {
         let (a, b) = (hash("a"), hash("b"));
         let version: Version = a.parse().unwrap();
         let typed = to_etag(&version, Representation::Json(Form::Typed));
+        let held = |suffix: &str| Verdict::NotModified(reply::value(format!("\"{a}{suffix}\"")));
         for (name, value, verdict) in [
-            ("if-none-match", "*".into(), Verdict::NotModified),
-            ("if-none-match", format!("\"{a};t\""), Verdict::NotModified),
-            ("if-none-match", format!("\"{b}\", W/\"{a};t\""), Verdict::NotModified),
+            ("if-none-match", "*".into(), held(";t")),
+            ("if-none-match", format!("\"{a};t\""), held(";t")),
+            ("if-none-match", format!("\"{a};t;gz\""), held(";t;gz")),
+            ("if-none-match", format!("\"{b}\", W/\"{a};t;zst\""), held(";t;zst")),
+            ("if-none-match", format!("\"{b}\", W/\"{a};t\""), held(";t")),
             ("if-none-match", format!("\"{a}\""), Verdict::Send),
+            ("if-none-match", format!("\"{a};gz\""), Verdict::Send),
+            ("if-none-match", format!("\"{a};gz;t\""), Verdict::Send),
             ("if-match", format!("\"{a}\""), Verdict::Send),
+            ("if-match", format!("\"{a};zst\""), Verdict::Send),
+            ("if-match", format!("\"{a};a;gz\""), Verdict::Send),
+            ("if-match", format!("\"{a};gz;gz\""), Verdict::Failed),
             ("if-match", "*".into(), Verdict::Send),
             ("if-match", format!("W/\"{a}\""), Verdict::Failed),
             ("if-match", format!("\"{b}\""), Verdict::Failed),

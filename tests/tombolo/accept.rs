@@ -48,7 +48,13 @@ impl Server {
         let (stop, stopped) = oneshot::channel();
         let stopped = async { drop(stopped.await) };
         let service = service_fn(answer);
-        let task = tokio::spawn(tombolo::http::serve(Pipes(accept), service, bounds, stopped));
+        let task = tokio::spawn(tombolo::http::serve(
+            Pipes(accept),
+            service,
+            bounds,
+            std::sync::Arc::default(),
+            stopped,
+        ));
         Self { connect, stop, task }
     }
 

@@ -1,7 +1,7 @@
 //! Content codings: bodies that come compressed, and answers that go out so.
 
 use crate::http::{Client, MERGE};
-use async_compression::tokio::bufread::{GzipEncoder, ZstdEncoder};
+use async_compression::tokio::bufread::{GzipDecoder, GzipEncoder, ZstdDecoder, ZstdEncoder};
 use axum::body::Body;
 use bytes::Bytes;
 use futures_util::stream;
@@ -125,5 +125,119 @@ async fn a_coding_that_is_not_undone_is_named_with_those_that_are() {
             assert_eq!(reply.refusal(), (415, "unsupported_media_type".into()), "{coding}");
             assert_eq!(reply.field("accept-encoding"), "zstd, gzip", "{coding}");
         }
+    }
+}
+
+async fn decode(coding: &str, coded: &[u8]) -> Vec<u8> {
+    let mut plain = Vec::new();
+    match coding {
+        "" => plain.extend_from_slice(coded),
+        "gzip" => drop(GzipDecoder::new(coded).read_to_end(&mut plain).await.unwrap()),
+        "zstd" => drop(ZstdDecoder::new(coded).read_to_end(&mut plain).await.unwrap()),
+        _ => unreachable!("{coding}"),
+    }
+    plain
+}
+
+/// A document of so many bytes that repeats itself, under a key.
+async fn put(client: &Client, key: &str, bytes: usize) -> String {
+    let body = format!(r#"{{"a":"{}"}}"#, "text".repeat(bytes)[..bytes - 8].to_owned());
+    let reply = client.ask(&format!("PUT /v1/notes/{key}"), &[], body.clone()).await;
+    assert!(reply.status.is_success());
+    body
+}
+
+#[tokio::test]
+async fn an_answer_is_coded_as_its_client_likes_best_and_says_so() {
+    let client = Client::new();
+    for (key, bytes) in [("small", 1023), ("middle", 1024), ("large", 300_000)] {
+        let body = put(&client, key, bytes).await;
+        let line = format!("GET /v1/notes/{key}");
+        let tag = client.ask(&line, &[], "").await.field("etag").to_owned();
+        for (accept, coding, suffix) in [
+            ("accept-encoding:", "", ""),
+            ("accept-encoding: gzip, deflate, br, zstd", "zstd", ";zst"),
+            ("accept-encoding: gzip", "gzip", ";gz"),
+            ("accept-encoding: zstd;q=0.5, gzip;q=0.8", "gzip", ";gz"),
+            ("accept-encoding: br", "", ""),
+            ("accept-encoding: identity, gzip;q=0.5", "", ""),
+        ] {
+            let (coding, suffix) = if key == "small" { ("", "") } else { (coding, suffix) };
+            let reply = client.ask(&line, &[accept], "").await;
+            assert_eq!(reply.status, 200);
+            assert_eq!(reply.field("content-encoding"), coding, "{key} {accept}");
+            let tagged = format!("{}{suffix}\"", tag.strip_suffix('"').unwrap());
+            assert_eq!(reply.field("etag"), tagged, "{key} {accept}");
+            assert_eq!(decode(coding, &reply.body).await, body.as_bytes(), "{key} {accept}");
+            assert_eq!(reply.body.len() < body.len() / 2, !coding.is_empty(), "{key} {accept}");
+
+            let head = client.ask(&line.replace("GET", "HEAD"), &[accept], "").await;
+            for field in ["content-encoding", "etag", "vary", "content-type", "version"] {
+                assert_eq!(head.field(field), reply.field(field), "{key} {accept}: {field}");
+            }
+            let length = reply.body.len().to_string();
+            let streamed = key == "large" && !coding.is_empty();
+            assert_eq!(head.field("content-length"), if streamed { "" } else { &length });
+            assert_eq!(head.text(), "");
+        }
+        let forced = client.ask(&line, &["accept-encoding: gzip, identity;q=0"], "").await;
+        assert_eq!(forced.field("content-encoding"), "gzip", "{key}");
+        assert_eq!(decode("gzip", &forced.body).await, body.as_bytes());
+    }
+    for accept in ["identity;q=0", "*;q=0", "br, *;q=0"] {
+        let accept = format!("accept-encoding: {accept}");
+        for line in ["GET /v1/notes/large", "PUT /v1/notes/large"] {
+            let reply = client.ask(line, &[&accept], "{}").await;
+            assert_eq!(reply.refusal(), (406, "not_acceptable".into()), "{line} {accept}");
+        }
+    }
+    let saved = ["accept: application/vnd.automerge", "accept-encoding: gzip"];
+    let saved = client.ask("GET /v1/notes/large", &saved, "").await;
+    assert_eq!(saved.field("content-encoding"), "", "it is compressed inside");
+}
+
+#[tokio::test]
+async fn a_client_that_holds_a_state_in_one_coding_holds_it_in_all() {
+    let client = Client::new();
+    put(&client, "a", 2000).await;
+    let of = |reply: crate::http::Reply| reply.field("etag").to_owned();
+    let plain = of(client.ask("GET /v1/notes/a", &[], "").await);
+    let gzip = of(client.ask("GET /v1/notes/a", &["accept-encoding: gzip"], "").await);
+    let zstd = of(client.ask("GET /v1/notes/a", &["accept-encoding: zstd"], "").await);
+    assert!(plain != gzip && gzip != zstd && plain != zstd);
+    for held in [&plain, &gzip, &zstd] {
+        for accept in ["identity", "gzip", "zstd"] {
+            let fields =
+                [&*format!("if-none-match: {held}"), &format!("accept-encoding: {accept}")];
+            for verb in ["GET", "HEAD"] {
+                let reply = client.ask(&format!("{verb} /v1/notes/a"), &fields, "").await;
+                assert_eq!((reply.status.as_u16(), reply.text()), (304, ""), "{held} {accept}");
+                assert_eq!(reply.field("etag"), held, "a cache finds what it holds by it");
+                assert_eq!(reply.field("content-encoding"), "");
+            }
+        }
+    }
+    for (held, key) in [(gzip, "gzip"), (zstd, "zstd")] {
+        let matches = format!("if-match: {held}");
+        let edit = format!(r#"{{"{key}":1}}"#);
+        let first = client.ask("PATCH /v1/notes/a", &[MERGE, &matches], edit.clone()).await;
+        assert_eq!(first.status, if key == "gzip" { 200 } else { 412 }, "{held}");
+    }
+}
+
+#[tokio::test]
+async fn a_list_goes_out_coded_line_by_line() {
+    let client = Client::new();
+    for key in ["a", "b", "c"] {
+        put(&client, key, 5000).await;
+    }
+    let lines = "accept: application/x-ndjson";
+    let plain = client.ask("GET /v1/notes", &[lines], "").await;
+    for coding in ["gzip", "zstd"] {
+        let fields = [lines, &*format!("accept-encoding: {coding}")];
+        let coded = client.ask("GET /v1/notes", &fields, "").await;
+        assert_eq!(coded.field("content-encoding"), coding);
+        assert_eq!(decode(coding, &coded.body).await, plain.body);
+        assert!(coded.body.len() < plain.body.len() / 5);
     }
 }

@@ -609,6 +609,22 @@ async fn a_request_keeps_its_id_or_gets_one() {
 }
 
 #[tokio::test]
+async fn a_trace_goes_on_in_the_answer() {
+    let client = Client::new();
+    let (trace, parent) = ("4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7");
+    let sent = format!("traceparent: 00-{trace}-{parent}-01");
+    for line in ["GET /livez", "GET /nowhere", "PUT /v1/notes/a", "OPTIONS /v1/notes/a"] {
+        let first = client.ask(line, &[&sent], "{}").await.field("traceparent").to_owned();
+        let second = client.ask(line, &[&sent], "{}").await.field("traceparent").to_owned();
+        assert!(first.starts_with(&format!("00-{trace}-")) && first.ends_with("-01"), "{first}");
+        assert!(!first.contains(parent) && first != second, "each answer is a span of its own");
+        let anew = client.ask(line, &["traceparent: 00-x"], "{}").await;
+        assert_eq!(anew.field("traceparent").len(), 55);
+        assert_eq!(client.ask(line, &[], "{}").await.field("traceparent"), "");
+    }
+}
+
+#[tokio::test]
 async fn a_body_may_be_as_large_as_its_limit_however_it_comes() {
     let options = Options { body_bytes_max: 1000, ..Options::default() };
     let client = Client(Api::new(crate::node(), options));

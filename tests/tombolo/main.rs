@@ -24,6 +24,7 @@ mod json_parsing;
 mod json_patch;
 mod merge_patch;
 mod merges;
+mod metrics;
 mod process;
 mod properties;
 mod readme;

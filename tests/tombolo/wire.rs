@@ -14,9 +14,9 @@ async fn serve() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let api = Api::new(crate::node(), Options::default());
-    let service = api.into_service();
+    let (traffic, service) = (api.traffic(), api.into_service());
     let forever = std::future::pending();
-    tokio::spawn(tombolo::http::serve(listener, service, Connections::default(), forever));
+    tokio::spawn(tombolo::http::serve(listener, service, Connections::default(), traffic, forever));
     address
 }
 
