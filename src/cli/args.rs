@@ -106,6 +106,10 @@ pub(crate) struct Serve {
     #[arg(long, value_name = "WHEN")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) durability: Option<Durability>,
+    /// How log lines are written [default: text]
+    #[arg(long, value_name = "FORMAT")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) log_format: Option<LogFormat>,
     /// Read this file, and no other
     #[arg(long, value_name = "FILE", env = "TOMBOLO_CONFIG")]
     #[serde(skip)]
@@ -114,6 +118,16 @@ pub(crate) struct Serve {
     #[arg(long)]
     #[serde(skip)]
     pub(crate) insecure: bool,
+}
+
+/// How log lines are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum LogFormat {
+    /// For people
+    Text,
+    /// One JSON object a line
+    Json,
 }
 
 /// When a write is answered.
@@ -318,6 +332,8 @@ mod tests {
             ("-q -v ls", false),
             ("serve --listen 127.0.0.1:0 --durability relaxed", true),
             ("serve --listen localhost", false),
+            ("serve --log-format json", true),
+            ("serve --log-format xml", false),
         ] {
             let words = ["tombolo"].into_iter().chain(line.split(' '));
             assert_eq!(CommandLine::try_parse_from(words).is_ok(), valid, "{line}");

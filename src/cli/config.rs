@@ -1,7 +1,7 @@
 //! What was configured, from every source, checked before anything opens.
 
 use super::{
-    args::{Durability, Serve},
+    args::{Durability, LogFormat, Serve},
     failure::Failure,
 };
 use crate::{doc, http, store};
@@ -74,6 +74,8 @@ pub(crate) struct Config {
     pub(crate) durability: Durability,
     /// What is logged, as `RUST_LOG` writes it.
     pub(crate) log: String,
+    /// How log lines are written.
+    pub(crate) log_format: LogFormat,
     /// What is kept in memory.
     pub(crate) cache: Cache,
     /// Every bound.
@@ -140,6 +142,7 @@ impl Default for Config {
             hosts: Vec::new(),
             durability: Durability::Sync,
             log: "info".into(),
+            log_format: LogFormat::Text,
             cache: Cache { documents_bytes: 256 << 20, blocks_bytes: 256 << 20 },
             limits,
         }

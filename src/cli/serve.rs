@@ -1,7 +1,7 @@
 //! `tombolo serve`: runs a node until it is told to stop.
 
 use super::{
-    args::{Serve, Voice},
+    args::{LogFormat, Serve, Voice},
     config::Config,
     failure::Failure,
     output,
@@ -30,7 +30,11 @@ pub(crate) async fn run(flags: &Serve, voice: Voice) -> anyhow::Result<()> {
     let listener = TcpListener::bind(listen).await.with_context(|| listen.to_string())?;
     let address = listener.local_addr()?;
     let api = http::Api::new(node.clone(), config.http()?);
-    output::talk(&format!("listening on http://{address} node {}", node.id()));
+    let listening = format!("listening on http://{address} node {}", node.id());
+    output::talk(&match config.log_format {
+        LogFormat::Text => listening,
+        LogFormat::Json => serde_json::json!({"level": "INFO", "message": listening}).to_string(),
+    });
     if address.ip().to_canonical().is_loopback() {
         tracing::info!("no authentication: every program on this machine may read and write");
     } else {
@@ -92,12 +96,13 @@ fn log(config: &Config, voice: Voice) -> Result<(), Failure> {
     };
     let filter = EnvFilter::try_new(directives)
         .map_err(|error| Failure::Usage(format!("`log`: {directives:?}: {error}")))?;
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(voice.colored())
-        .try_init()
-        .map_err(|error| Failure::Refused(format!("logging does not begin: {error}")))
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match config.log_format {
+        LogFormat::Text => lines.with_ansi(voice.colored()).try_init(),
+        // What surrounds an event, a request, is an object of its own in the line.
+        LogFormat::Json => lines.json().flatten_event(true).with_span_list(false).try_init(),
+    }
+    .map_err(|error| Failure::Refused(format!("logging does not begin: {error}")))
 }
 
 /// The two ways to be told to stop.

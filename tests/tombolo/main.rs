@@ -22,6 +22,7 @@ mod edits;
 mod http;
 mod json_parsing;
 mod json_patch;
+mod logs;
 mod merge_patch;
 mod merges;
 mod metrics;
