@@ -85,7 +85,8 @@ enum Source {
 }
 
 impl Pieces {
-    /// The next piece, never empty; `None` once the body is over, whole.
+    /// The next piece, never empty; `None` once the body is over, whole. A future that is dropped
+    /// loses nothing.
     ///
     /// # Errors
     /// `TooLarge`, `Timeout`, `BadCoding`; `BadJson` if the body broke off. It is over then.
@@ -178,6 +179,9 @@ impl Coded {
     }
 
     async fn next(&mut self) -> Result<Option<Bytes>, Problem> {
+        // A few bytes of input may become any number of pieces, and others want to run as well. Before
+        // the piece is taken: a caller that gives up waiting loses none.
+        coop::consume_budget().await;
         let Some(piece) = self.decoded.next().await else { return Ok(None) };
         let piece = piece.map_err(|error| {
             // A refusal of what came, on its way through the decoder.
@@ -189,8 +193,6 @@ impl Coded {
         if self.bytes_max < self.bytes {
             return Err(too_large(self.bytes_max));
         }
-        // A few bytes of input may become any number of pieces, and others want to run as well.
-        coop::consume_budget().await;
         Ok(Some(piece))
     }
 }
