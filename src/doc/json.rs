@@ -3,7 +3,7 @@
 //! Tokens are jiter's; serde_json cannot tell 2^64 from a float, nor that a key stands twice.
 
 use super::refusal::Fault;
-use super::{Form, Limits, Refusal, RefusalKind, Value, typed};
+use super::{Form, Limits, Pointer, Refusal, RefusalKind, Value, typed};
 use jiter::{Jiter, JiterError, Peek};
 use std::collections::{BTreeMap, btree_map::Entry};
 
@@ -29,6 +29,30 @@ pub fn parse(bytes: &[u8], form: Form, limits: &Limits) -> Result<Value, Refusal
         Form::Plain => json,
         Form::Typed => typed::interpret(json, limits.depth_max)?,
     })
+}
+
+/// Reads one JSON text of which members are values or patches, such as a line of a bulk write, as it
+/// stands: each of them is given to [`interpret`] or [`Patch::from_json`](super::Patch::from_json).
+///
+/// # Errors
+/// As [`parse`], but that the values in it may still nest too deeply, and that no types are read.
+pub fn parse_envelope(bytes: &[u8], limits: &Limits) -> Result<Value, Refusal> {
+    let around = 1 + super::patch::LEVELS_AROUND_VALUES;
+    Ok(read(bytes, text_depth_max(Form::Typed, limits.depth_max).saturating_add(around), limits)?)
+}
+
+/// The value that a member of [`parse_envelope`]'s stands for.
+///
+/// # Errors
+/// `TooDeep` and `WrongType` as [`parse`]; pointers lead into the value.
+pub fn interpret(json: Value, form: Form, limits: &Limits) -> Result<Value, Refusal> {
+    match form {
+        Form::Plain => {
+            limits.check_depth(0, &Pointer(Vec::new()), &json)?;
+            Ok(json)
+        }
+        Form::Typed => Ok(typed::interpret(json, limits.depth_max)?),
+    }
 }
 
 /// How deep the text of a value may nest: in typed JSON each level may be wrapped once, and the

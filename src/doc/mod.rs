@@ -30,7 +30,7 @@ pub use apply::merge_patch;
 pub use conflict::{Conflict, ConflictingValue};
 pub use document::{Actor, Damaged, Document, Rendering};
 pub use edit::{Delta, Edit, Stamp};
-pub use json::parse;
+pub use json::{interpret, parse, parse_envelope};
 pub use limits::Limits;
 pub use patch::{Operation, Patch, SpliceInsert};
 pub use pointer::{Pointer, list_index};

@@ -5,7 +5,7 @@ use super::{Form, Limits, Pointer, Refusal, RefusalKind, Value, json, typed};
 use std::collections::BTreeMap;
 
 /// Levels of a patch around the values in it: the list and the operation.
-const LEVELS_AROUND_VALUES: usize = 2;
+pub(super) const LEVELS_AROUND_VALUES: usize = 2;
 
 /// A JSON Patch: operations, done in order, all or none.
 #[derive(Debug, Clone, Default, PartialEq)]

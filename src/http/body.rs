@@ -53,8 +53,19 @@ impl Call {
     /// # Errors
     /// `TooLarge` for a body that says so, `UnsupportedMediaType` for its coding.
     pub(crate) fn pieces(&mut self, bytes_max: usize) -> Result<Pieces, Problem> {
+        self.paced(bytes_max, Pace::of(self.api.options()))
+    }
+
+    /// The body piece by piece, without bounds in bytes or time, which are the caller's to keep.
+    ///
+    /// # Errors
+    /// `UnsupportedMediaType` for its coding.
+    pub(crate) fn endless(&mut self) -> Result<Pieces, Problem> {
+        self.paced(usize::MAX, Pace::ENDLESS)
+    }
+
+    fn paced(&mut self, bytes_max: usize, pace: Pace) -> Result<Pieces, Problem> {
         let coding = Coding::of_body(&self.head.headers)?;
-        let options = self.api.options();
         let said = usize::try_from(self.body.size_hint().lower()).unwrap_or(usize::MAX);
         if bytes_max < said {
             return Err(too_large(bytes_max));
@@ -62,7 +73,7 @@ impl Call {
         let raw = Raw {
             traffic: self.api.traffic(),
             body: std::mem::take(&mut self.body),
-            pace: Pace::of(options),
+            pace,
             waited: Duration::ZERO,
             bytes: 0,
             bytes_max,
@@ -85,6 +96,14 @@ enum Source {
 }
 
 impl Pieces {
+    /// A body without a request.
+    #[cfg(test)]
+    pub(crate) fn of_body(body: Body) -> Self {
+        let (pace, waited) = (Pace::ENDLESS, Duration::ZERO);
+        let traffic = Arc::default();
+        Self(Source::Raw(Raw { traffic, body, pace, waited, bytes: 0, bytes_max: usize::MAX }))
+    }
+
     /// The next piece, never empty; `None` once the body is over, whole. A future that is dropped
     /// loses nothing.
     ///
@@ -98,21 +117,25 @@ impl Pieces {
     }
 }
 
-/// How slow a body may be.
+/// How slow a body, or a part of it, may be.
 #[derive(Debug, Clone, Copy)]
-struct Pace {
+pub(crate) struct Pace {
     grace: Duration,
     bytes_per_second_min: u64,
 }
 
 impl Pace {
-    fn of(options: &Options) -> Self {
+    /// As good as for ever.
+    const ENDLESS: Self =
+        Self { grace: Duration::from_secs(1 << 32), bytes_per_second_min: u64::MAX };
+
+    pub(crate) fn of(options: &Options) -> Self {
         let bytes_per_second_min = u64::from(options.body_bytes_per_second_min.max(1));
         Self { grace: options.answer_time, bytes_per_second_min }
     }
 
     /// How long a body may have been waited for of which `bytes` have come.
-    fn time(self, bytes: usize) -> Duration {
+    pub(crate) fn time(self, bytes: usize) -> Duration {
         self.grace + Duration::from_secs(bytes as u64 / self.bytes_per_second_min)
     }
 }

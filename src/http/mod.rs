@@ -13,6 +13,7 @@
 mod accept;
 mod access;
 mod body;
+mod bulk;
 mod coding;
 mod compress;
 mod conflicts;
@@ -21,6 +22,8 @@ mod documents;
 mod exposition;
 mod extract;
 mod host;
+mod line;
+mod lines;
 mod list;
 mod media;
 mod metrics;
@@ -32,6 +35,7 @@ mod reply;
 mod rest;
 mod route;
 mod service;
+mod sweep;
 mod trace;
 mod traffic;
 mod version;
@@ -56,6 +60,8 @@ const ROUTES: &[Line] = &[
     ("GET", "/v1/{collection}/{key}/_conflicts", document!(conflicts::list)),
     ("GET", "/v1/{collection}", collection!(list::documents)),
     ("POST", "/v1/{collection}", collection!(documents::create)),
+    ("DELETE", "/v1/{collection}", collection!(sweep::documents)),
+    ("POST", "/v1/_bulk", node!(bulk::write)),
     ("GET", "/v1/_collections", node!(list::collections)),
     ("GET", "/v1/_status", node!(node::status)),
     ("GET", "/v1", node!(node::about)),

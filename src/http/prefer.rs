@@ -46,13 +46,19 @@ pub(crate) fn message(headers: &HeaderMap) -> Result<Option<String>, Problem> {
     }
     let text = super::extract::percent_decode(line.as_bytes())
         .ok_or_else(|| refused("UTF-8, percent-encoded"))?;
+    check_message(&text).map_err(refused)?;
+    Ok(Some(text).filter(|text| !text.is_empty()))
+}
+
+/// Says why a text is no message of a change, if it is none.
+pub(crate) fn check_message(text: &str) -> Result<(), &'static str> {
     if MESSAGE_BYTES_MAX < text.len() {
-        return Err(refused("at most 1,024 bytes"));
+        return Err("at most 1,024 bytes");
     }
     if text.starts_with(SYSTEM) {
-        return Err(refused("messages that begin with `tombolo:` are the system's"));
+        return Err("messages that begin with `tombolo:` are the system's");
     }
-    Ok(Some(text).filter(|text| !text.is_empty()))
+    Ok(())
 }
 
 #[cfg(test)]

@@ -26,6 +26,8 @@ pub enum Code {
     TooDeep,
     /// The body is no JSON Patch.
     BadPatch,
+    /// A line of a bulk write says not, or not clearly, what to do.
+    BadLine,
     /// A header field cannot be understood, or fields contradict each other.
     BadHeader,
     /// A query parameter is unknown, repeated, or cannot be understood.
@@ -93,6 +95,7 @@ impl Code {
         Self::DuplicateKey,
         Self::TooDeep,
         Self::BadPatch,
+        Self::BadLine,
         Self::BadHeader,
         Self::BadQuery,
         Self::BadKey,
@@ -127,6 +130,7 @@ impl Code {
             Self::DuplicateKey => ("duplicate_key", 400, "A key stands twice in an object", None),
             Self::TooDeep => ("too_deep", 400, "Nested too deeply", None),
             Self::BadPatch => ("bad_patch", 400, "Not a JSON Patch", None),
+            Self::BadLine => ("bad_line", 400, "Not a line of a bulk write", None),
             Self::BadHeader => ("bad_header", 400, "A header field is not understood", None),
             Self::BadQuery => ("bad_query", 400, "A query parameter is not understood", None),
             Self::BadKey => ("bad_key", 400, "Not the name of a document", None),
@@ -207,10 +211,27 @@ impl Problem {
         Self::new(Code::BadQuery, format!("`{name}`: {detail}"))
     }
 
+    /// `bad_line`, naming the member.
+    pub(crate) fn line(member: &str, detail: &str) -> Self {
+        let problem = Self::new(Code::BadLine, format!("`{member}`: {detail}"));
+        Self { pointer: Some(format!("/{member}")), ..problem }
+    }
+
+    /// The same, found in the value of a member: pointers lead into what holds it.
+    pub(crate) fn within(mut self, member: &str) -> Self {
+        self.pointer = self.pointer.map(|pointer| format!("/{member}{pointer}"));
+        self
+    }
+
     /// `internal`. What happened is for the log; a client is told nothing of the inside.
     pub(crate) fn defect(cause: impl Into<String>) -> Self {
         let detail = "the node's log says more, under this answer's X-Request-Id";
         Self { cause: Some(cause.into()), ..Self::new(Code::Internal, detail) }
+    }
+
+    /// What went wrong.
+    pub(crate) fn code(&self) -> Code {
+        self.code
     }
 
     /// What the log has to say of it.
@@ -224,21 +245,34 @@ impl Problem {
         self
     }
 
-    /// The answer.
-    pub(crate) fn into_response(self) -> Response<Body> {
+    /// Its status.
+    pub(crate) fn status(&self) -> StatusCode {
+        self.code.status()
+    }
+
+    /// The version at which the document is, where that is why.
+    pub(crate) fn version(&self) -> Option<&Version> {
+        self.version.as_ref()
+    }
+
+    /// The problem document.
+    pub(crate) fn document(&self) -> Document<'_> {
         let meaning = self.code.meaning();
-        let body = Document {
+        let place = |pointer| [Place { pointer, detail: &self.detail }];
+        Document {
             r#type: format!("urn:tombolo:error:{}", meaning.name),
             title: meaning.title,
             status: meaning.status,
             detail: &self.detail,
             code: meaning.name,
-            errors: self
-                .pointer
-                .as_deref()
-                .map(|pointer| [Place { pointer, detail: &self.detail }]),
-        };
-        let body = serde_json::to_vec(&body).unwrap_or_default();
+            errors: self.pointer.as_deref().map(place),
+        }
+    }
+
+    /// The answer.
+    pub(crate) fn into_response(self) -> Response<Body> {
+        let meaning = self.code.meaning();
+        let body = serde_json::to_vec(&self.document()).unwrap_or_default();
         let mut response = Response::new(Body::from(body));
         *response.status_mut() = self.code.status();
         let headers = response.headers_mut();
@@ -326,8 +360,9 @@ impl From<node::Error> for Problem {
     }
 }
 
-#[derive(Serialize)]
-struct Document<'a> {
+/// A refusal as JSON (RFC 9457).
+#[derive(Debug, Serialize)]
+pub(crate) struct Document<'a> {
     r#type: String,
     title: &'static str,
     status: u16,
@@ -337,7 +372,7 @@ struct Document<'a> {
     errors: Option<[Place<'a>; 1]>,
 }
 
-#[derive(Serialize)]
+#[derive(Debug, Serialize)]
 struct Place<'a> {
     pointer: &'a str,
     detail: &'a str,

@@ -118,8 +118,13 @@ pub(crate) fn written(
     let headers = response.headers_mut();
     describe(headers, name, &written.version, written.conflicts);
     headers.insert(header::ETAG, etag);
-    headers.insert(DURABILITY, HeaderValue::from_static(durability(api.node().durability())));
+    state_durability(headers, api);
     Ok(response)
+}
+
+/// The field that says when writes are answered.
+pub(crate) fn state_durability(headers: &mut HeaderMap, api: &Api) {
+    headers.insert(DURABILITY, HeaderValue::from_static(durability(api.node().durability())));
 }
 
 /// A durability, by its name.

@@ -19,11 +19,17 @@ use bytes::Bytes;
 use std::{
     future::Future,
     io,
+    pin::Pin,
     sync::{Arc, Mutex, PoisonError},
+    task::{Context, Poll, ready},
     thread,
 };
 use tokio::{
-    sync::{Semaphore, mpsc, oneshot, watch},
+    sync::{
+        Semaphore, mpsc,
+        oneshot::{self, error::RecvError},
+        watch,
+    },
     time::Instant,
 };
 
@@ -84,6 +90,24 @@ struct Inner {
     shards: Mutex<Vec<mpsc::Sender<Event>>>,
     /// `true` once the committer has ended.
     ended: watch::Receiver<bool>,
+}
+
+/// A write that its shard has been handed: done once it is durable, or refused. It is made also if
+/// this is dropped.
+#[derive(Debug)]
+#[must_use = "whether a write was made is known at its end"]
+pub struct Writing {
+    answer: oneshot::Receiver<Result<Written, Error>>,
+    node: Node,
+}
+
+impl Future for Writing {
+    type Output = Result<Written, Error>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let answer = ready!(Pin::new(&mut self.answer).poll(cx));
+        Poll::Ready(self.node.heard(answer))
+    }
 }
 
 impl Node {
@@ -267,9 +291,19 @@ impl Node {
     /// `Refused`; `NotFound` and `Deleted` for deletes; `VersionNotFound`, `PreconditionFailed`,
     /// `ReadOnly`, `Stalled`, `Damaged`, `TooManyCollections`, `Stopping`, `Internal`.
     pub async fn write(&self, name: &Name, write: Write) -> Result<Written, Error> {
+        self.begin_write(name, write).await?.await
+    }
+
+    /// Hands a write to its shard, and does not wait until it is durable. Writes of one document are
+    /// made in the order in which they began.
+    ///
+    /// # Errors
+    /// `ReadOnly`, `Stopping`; all others are told by what is given.
+    pub async fn begin_write(&self, name: &Name, write: Write) -> Result<Writing, Error> {
         self.0.status.check_writable()?;
         let write = Box::new(write);
-        self.ask(name, |reply| Task::Write { write, reply }).await
+        let answer = self.begin(name, |reply| Task::Write { write, reply }).await?;
+        Ok(Writing { answer, node: self.clone() })
     }
 
     /// A key that was never used: a UUIDv7.
@@ -344,13 +378,13 @@ impl Node {
         name: &Name,
         task: impl FnOnce(oneshot::Sender<Result<T, Error>>) -> Task,
     ) -> Result<T, Error> {
-        let (reply, answer) = oneshot::channel();
-        let command = Command { name: name.clone(), task: task(reply) };
-        let shard = self.shard(name)?;
-        shard.send(Event::Command(command)).await.map_err(|_| Error::Stopping)?;
-        drop(shard);
-        let answer = answer.await.unwrap_or_else(|_| {
-            // Nobody will answer: the node stops, or the request met a panic.
+        let answer = self.begin(name, task).await?.await;
+        self.heard(answer)
+    }
+
+    /// What a shard answered; or, since nobody will, that the node stops or met a panic.
+    fn heard<T>(&self, answer: Result<Result<T, Error>, RecvError>) -> Result<T, Error> {
+        let answer = answer.unwrap_or_else(|_| {
             self.0.status.check_running()?;
             Err(Error::Internal("the request met a defect of the program".to_owned()))
         });
@@ -360,6 +394,19 @@ impl Node {
             _ => {}
         }
         answer
+    }
+
+    /// Hands a task to its shard; waits only while that has too much to take in.
+    async fn begin<T>(
+        &self,
+        name: &Name,
+        task: impl FnOnce(oneshot::Sender<Result<T, Error>>) -> Task,
+    ) -> Result<oneshot::Receiver<Result<T, Error>>, Error> {
+        let (reply, answer) = oneshot::channel();
+        let command = Command { name: name.clone(), task: task(reply) };
+        let shard = self.shard(name)?;
+        shard.send(Event::Command(command)).await.map_err(|_| Error::Stopping)?;
+        Ok(answer)
     }
 
     fn shard(&self, name: &Name) -> Result<mpsc::Sender<Event>, Error> {

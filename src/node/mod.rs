@@ -39,7 +39,7 @@ mod write;
 pub use ambient::{Ambient, Source};
 pub use error::{Error, StartError};
 pub use figures::{Figures, Loaded};
-pub use handle::{Node, Options};
+pub use handle::{Node, Options, Writing};
 pub use read::{ListQuery, Page, Reading, Representation, Row};
 pub use write::{Precondition, Write, Written};
 

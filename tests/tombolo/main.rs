@@ -14,6 +14,7 @@ use tombolo::{
 };
 
 mod accept;
+mod bulk;
 mod cli;
 mod codings;
 mod convergence;
