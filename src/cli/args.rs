@@ -1,7 +1,10 @@
 //! What was typed. What it means is decided elsewhere.
 
 use super::pasted::{self, NoVersion};
-use crate::ident::{Collection, Key, Version};
+use crate::{
+    doc::Pointer,
+    ident::{Collection, Key, Version},
+};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde::{Deserialize, Serialize};
 use std::{
@@ -87,6 +90,10 @@ pub(crate) enum Command {
     Rm(Rm),
     /// List collections, or the documents of one
     Ls(Ls),
+    /// Write many documents, out of files
+    Import(Import),
+    /// Write all documents of a collection to a file or standard output, one a line
+    Export(Export),
     /// Say which version this is
     Version,
 }
@@ -246,6 +253,57 @@ pub(crate) struct Ls {
     /// Only keys that begin with this
     #[arg(long, requires = "collection")]
     pub(crate) prefix: Option<String>,
+}
+
+/// Writes every row of the files as a document, in place of what is there under its key. Files are
+/// JSON, one value a line or one array, also compressed by gzip or zstd.
+///
+/// A row as `export` writes it, an object of `key`, `value` and what else `export` says, goes where it
+/// came from. Of every other row the whole is the document; its key is what `--key` names, or else is
+/// made of the row's line, its content and the file as it is named here.
+///
+/// What was broken off is run again: keys come out the same, what is there already is found
+/// unchanged, and no document stands twice.
+#[derive(Debug, Args)]
+pub(crate) struct Import {
+    #[command(flatten)]
+    pub(crate) remote: Remote,
+    /// The collection
+    pub(crate) collection: Collection,
+    /// What to read; `-`: standard input
+    #[arg(required = true, value_name = "FILE")]
+    pub(crate) files: Vec<Source>,
+    /// Where in each row its key stands, a string or an integer: a member's name, or a pointer such as
+    /// `/meta/id`
+    #[arg(long, value_name = "FIELD")]
+    pub(crate) key: Option<Field>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Export {
+    #[command(flatten)]
+    pub(crate) remote: Remote,
+    /// The collection
+    pub(crate) collection: Collection,
+    /// The file, which is there once it is whole [default: standard output]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
+}
+
+/// A place in a document: the names on the way to it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Field(pub(crate) Vec<String>);
+
+impl FromStr for Field {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if !text.starts_with('/') {
+            return Ok(Self(vec![text.to_owned()]));
+        }
+        let pointer: Pointer = text.parse().map_err(|_| "no JSON Pointer (RFC 6901)".to_owned())?;
+        Ok(Self(pointer.0))
+    }
 }
 
 /// A patch's kind.

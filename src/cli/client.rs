@@ -7,10 +7,11 @@ use super::{
 };
 use anyhow::Context;
 use bytes::{Bytes, BytesMut};
-use http_body_util::{BodyExt, Full};
+use futures_util::{StreamExt, stream};
+use http_body_util::{BodyExt, Full, StreamBody, combinators::UnsyncBoxBody};
 use hyper::{
     HeaderMap, Method, Request, Response, StatusCode, Uri,
-    body::Incoming,
+    body::{Frame, Incoming},
     header::{AUTHORIZATION, HeaderValue},
 };
 use hyper_util::{
@@ -18,8 +19,8 @@ use hyper_util::{
     rt::TokioExecutor,
 };
 use serde::Deserialize;
-use std::{fmt::Write as _, time::Duration};
-use tokio::time::timeout;
+use std::{convert::Infallible, fmt::Write as _, time::Duration};
+use tokio::{sync::mpsc, time::timeout};
 
 /// Longest wait for a connection.
 const CONNECT_TIME: Duration = Duration::from_secs(5);
@@ -29,7 +30,7 @@ const PROBLEM_BYTES_MAX: usize = 64 << 10;
 /// Talks to one node.
 #[derive(Debug)]
 pub(crate) struct Client {
-    http: legacy::Client<HttpConnector, Full<Bytes>>,
+    http: legacy::Client<HttpConnector, Body>,
     /// Scheme, authority and path without the last slash.
     base: String,
     token: Option<HeaderValue>,
@@ -38,19 +39,27 @@ pub(crate) struct Client {
     verbose: bool,
 }
 
+/// What a request carries.
+type Body = UnsyncBoxBody<Bytes, Infallible>;
+
+fn whole(body: Bytes) -> Body {
+    Full::new(body).boxed_unsync()
+}
+
 /// A request in the making.
 #[derive(Debug)]
 pub(crate) struct Call {
     method: Method,
     path: String,
     headers: HeaderMap,
-    body: Bytes,
+    body: Body,
 }
 
 impl Call {
     /// A request of a route.
     pub(crate) fn new(method: Method, path: impl Into<String>) -> Self {
-        Self { method, path: path.into(), headers: HeaderMap::new(), body: Bytes::new() }
+        let body = whole(Bytes::new());
+        Self { method, path: path.into(), headers: HeaderMap::new(), body }
     }
 
     /// A request of a document.
@@ -76,7 +85,18 @@ impl Call {
 
     /// Sets the body.
     pub(crate) fn body(mut self, body: impl Into<Bytes>) -> Self {
-        self.body = body.into();
+        self.body = whole(body.into());
+        self
+    }
+
+    /// Sets a body that is made while it goes; it ends when its sender does.
+    pub(crate) fn pieces(mut self, pieces: mpsc::Receiver<Bytes>) -> Self {
+        let next = |mut pieces: mpsc::Receiver<Bytes>| async {
+            let piece = pieces.recv().await?;
+            Some((Ok(Frame::data(piece)), pieces))
+        };
+        // Boxed: what the client takes is not pinned.
+        self.body = StreamBody::new(stream::unfold(pieces, next).boxed()).boxed_unsync();
         self
     }
 }
@@ -154,10 +174,10 @@ impl Client {
         }
     }
 
-    fn request(&self, call: Call) -> anyhow::Result<Request<Full<Bytes>>> {
+    fn request(&self, call: Call) -> anyhow::Result<Request<Body>> {
         let Call { method, path, headers, body } = call;
         let url = format!("{}{path}", self.base);
-        let mut request = Request::new(Full::new(body));
+        let mut request = Request::new(body);
         *request.method_mut() = method;
         *request.uri_mut() = url.parse().with_context(|| format!("{url} is no URL"))?;
         *request.headers_mut() = headers;
@@ -167,7 +187,7 @@ impl Client {
         Ok(request)
     }
 
-    async fn send(&self, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, Failure> {
+    async fn send(&self, request: Request<Body>) -> Result<Response<Incoming>, Failure> {
         match timeout(self.answer_time, self.http.request(request)).await {
             Ok(Ok(response)) => Ok(response),
             Ok(Err(error)) => {
@@ -178,12 +198,17 @@ impl Client {
         }
     }
 
+    /// Longest wait for an answer to begin, and to go on.
+    pub(crate) fn answer_time(&self) -> Duration {
+        self.answer_time
+    }
+
     /// A node that let the time pass. What was asked of it may have been done all the same.
-    fn late(&self, what: &str) -> Failure {
+    pub(crate) fn late(&self, what: &str) -> Failure {
         self.unreachable(&format!("{what} for {} s (--timeout)", self.answer_time.as_secs_f64()))
     }
 
-    fn unreachable(&self, what: &str) -> Failure {
+    pub(crate) fn unreachable(&self, what: &str) -> Failure {
         Failure::Unreachable(format!("{} {what}", self.base))
     }
 
@@ -209,8 +234,8 @@ impl Client {
 
 /// A refusal as the node writes it.
 #[derive(Debug, Deserialize)]
-struct Problem {
-    code: String,
+pub(crate) struct Problem {
+    pub(crate) code: String,
     detail: String,
     #[serde(default)]
     errors: Vec<Place>,
@@ -222,7 +247,8 @@ struct Place {
 }
 
 impl Problem {
-    fn into_text(self) -> String {
+    /// In words.
+    pub(crate) fn into_text(self) -> String {
         let mut text = format!("{}: {}", self.code, self.detail);
         for place in self.errors {
             let _ = write!(text, " (at {:?})", place.pointer);

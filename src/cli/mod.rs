@@ -8,16 +8,23 @@
 mod args;
 mod client;
 mod config;
+mod export;
 mod failure;
 mod get;
+mod import;
+mod input;
 mod ls;
 mod output;
 mod pasted;
 mod patch;
+mod progress;
 mod put;
 mod rm;
+mod row;
+mod rows;
 mod run;
 mod serve;
+mod upload;
 mod version;
 
 pub use run::run;

@@ -3,7 +3,7 @@
 use super::{
     args::{Command, CommandLine},
     client::Client,
-    failure, get, ls, output, patch, put, rm, serve, version,
+    export, failure, get, import, ls, output, patch, put, rm, serve, version,
 };
 use clap::Parser;
 use std::{ffi::OsString, process::ExitCode};
@@ -42,6 +42,12 @@ fn execute(CommandLine { voice, command }: CommandLine) -> anyhow::Result<()> {
         }
         Command::Rm(line) => one_thread()?.block_on(rm::run(&client(&line.remote)?, &line, voice)),
         Command::Ls(line) => one_thread()?.block_on(ls::run(&client(&line.remote)?, &line, voice)),
+        Command::Import(line) => {
+            one_thread()?.block_on(import::run(&client(&line.remote)?, &line, voice))
+        }
+        Command::Export(line) => {
+            one_thread()?.block_on(export::run(&client(&line.remote)?, &line, voice))
+        }
         Command::Version => version::run(voice),
     }
 }

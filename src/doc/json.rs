@@ -48,7 +48,7 @@ pub fn parse_envelope(bytes: &[u8], limits: &Limits) -> Result<Value, Refusal> {
 pub fn interpret(json: Value, form: Form, limits: &Limits) -> Result<Value, Refusal> {
     match form {
         Form::Plain => {
-            limits.check_depth(0, &Pointer(Vec::new()), &json)?;
+            limits.check_depth(0, &Pointer::default(), &json)?;
             Ok(json)
         }
         Form::Typed => Ok(typed::interpret(json, limits.depth_max)?),

@@ -21,6 +21,7 @@ mod convergence;
 mod crash;
 mod edits;
 mod http;
+mod import;
 mod json_parsing;
 mod json_patch;
 mod logs;

@@ -24,9 +24,14 @@ pub(crate) struct Process {
 impl Process {
     /// Starts the program on a data folder and waits until it listens.
     pub(crate) fn start(data: &Path) -> Self {
+        Self::start_at(data, "127.0.0.1:0")
+    }
+
+    /// The same, listening on an address.
+    pub(crate) fn start_at(data: &Path, listen: &str) -> Self {
         let began = Instant::now();
         let mut command = Command::new(env!("CARGO_BIN_EXE_tombolo"));
-        command.args(["serve", "--listen", "127.0.0.1:0", "--data"]).arg(data);
+        command.args(["serve", "--listen", listen, "--data"]).arg(data);
         command.env_clear().env("TOMBOLO_LOG", "off").current_dir(data.parent().unwrap());
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
