@@ -259,7 +259,7 @@ impl Bench {
         let version = same.map_or_else(|| version(self.changes), |same| same.version.clone());
         let conflicts = same.map_or(input.int_in_range(0..=2)?, |same| same.conflicts);
         let standing = Bytes::from(vec![1; length]);
-        Ok(Commit { track, log, origin, version, conflicts, view, standing })
+        Ok(Commit { track, log, origin, version, conflicts, view, standing, kept: Vec::new() })
     }
 
     fn chunk(&mut self, what: &str, length: usize) -> Bytes {

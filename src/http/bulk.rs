@@ -225,6 +225,7 @@ impl Bulk {
                     version: Hashes(&written.version),
                     merged: written.merged,
                     unchanged: written.unchanged,
+                    replayed: written.replayed,
                 });
             }
             (Ok(_), None) => {}
@@ -279,6 +280,9 @@ struct Done<'a> {
     version: Hashes<'a>,
     merged: bool,
     unchanged: bool,
+    /// Said only where it is so.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    replayed: bool,
 }
 
 #[derive(Serialize)]

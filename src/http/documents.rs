@@ -4,6 +4,7 @@ use super::{
     Api,
     extract::Call,
     media::{self, PatchKind},
+    once::IdempotencyKey,
     prefer::{self, Return},
     problem::{Code, Problem},
     reply::{self, Answer},
@@ -12,9 +13,10 @@ use super::{
 use crate::{
     doc::{self, Edit, Form, Patch},
     ident::{Collection, Name, Version},
-    node::{self, Precondition, Representation, Write},
+    node::{self, Once, Precondition, Representation, Write},
 };
 use axum::http::{StatusCode, header};
+use bytes::Bytes;
 
 /// GET and HEAD: the document, now or as it was.
 pub(crate) async fn get(call: Call, name: Name) -> Answer {
@@ -59,15 +61,29 @@ pub(crate) async fn get(call: Call, name: Name) -> Answer {
 /// PUT: the whole value.
 pub(crate) async fn put(mut call: Call, name: Name) -> Answer {
     let asked = Asked::parse(&call)?;
-    let edit = whole(&mut call).await?;
+    let (edit, _) = whole(&mut call).await?;
     commit(&call.api, &name, asked, edit).await
 }
 
-/// POST to a collection: the whole value, under a key that nobody has used.
+/// POST to a collection: the whole value, under a key that nobody has used, or that a request which
+/// is made again makes again.
 pub(crate) async fn create(mut call: Call, collection: Collection) -> Answer {
-    let asked = Asked::parse(&call)?;
-    let name = Name::new(collection, call.api.node().fresh_key()?)?;
-    let edit = whole(&mut call).await?;
+    let mut asked = Asked::parse(&call)?;
+    let idempotency = IdempotencyKey::of(&call.head.headers)?;
+    let key = match &idempotency {
+        None => call.api.node().fresh_key()?,
+        Some(idempotency) => idempotency.document_key()?,
+    };
+    let name = Name::new(collection, key)?;
+    let (edit, body) = whole(&mut call).await?;
+    if let Some(idempotency) = idempotency {
+        asked.once = Some(idempotency.request("POST", &name, &call.head.headers, &body));
+        if asked.precondition == Precondition::None {
+            // Where the first answer is kept no more, or another node's, this creation merges with
+            // the one that it repeats, and drops nothing that came after that.
+            asked.base.get_or_insert_default();
+        }
+    }
     let mut response = commit(&call.api, &name, asked, edit).await?;
     // A fresh key is a UUID: nothing in it has to be encoded.
     let location = format!("/v1/{}/{}", name.collection(), name.key());
@@ -77,7 +93,8 @@ pub(crate) async fn create(mut call: Call, collection: Collection) -> Answer {
 
 /// PATCH: a part of it.
 pub(crate) async fn patch(mut call: Call, name: Name) -> Answer {
-    let asked = Asked::parse(&call)?;
+    let mut asked = Asked::parse(&call)?;
+    let idempotency = IdempotencyKey::of(&call.head.headers)?;
     let (kind, form) = media::patch(&call.head.headers)?;
     let body = call.body().await?;
     let limits = call.api.node().limits();
@@ -85,6 +102,8 @@ pub(crate) async fn patch(mut call: Call, name: Name) -> Answer {
         PatchKind::Merge => Edit::MergePatch(doc::parse(&body, form, limits)?),
         PatchKind::Json => Edit::JsonPatch(Patch::parse(&body, form, limits)?),
     };
+    let request = |key: IdempotencyKey| key.request("PATCH", &name, &call.head.headers, &body);
+    asked.once = idempotency.map(request);
     commit(&call.api, &name, asked, edit).await
 }
 
@@ -94,11 +113,11 @@ pub(crate) async fn delete(call: Call, name: Name) -> Answer {
     commit(&call.api, &name, asked, Edit::Delete).await
 }
 
-/// The body of a PUT or POST.
-async fn whole(call: &mut Call) -> Result<Edit, Problem> {
+/// The body of a PUT or POST: what it asks for, and as it came.
+async fn whole(call: &mut Call) -> Result<(Edit, Bytes), Problem> {
     let form = media::value(&call.head.headers)?;
     let body = call.body().await?;
-    Ok(Edit::Put(doc::parse(&body, form, call.api.node().limits())?))
+    Ok((Edit::Put(doc::parse(&body, form, call.api.node().limits())?), body))
 }
 
 /// What the header fields of a write ask for.
@@ -107,6 +126,7 @@ struct Asked {
     precondition: Precondition,
     message: Option<String>,
     want: Option<Representation>,
+    once: Option<Once>,
 }
 
 impl Asked {
@@ -123,13 +143,13 @@ impl Asked {
             Return::Summary => None,
             Return::Representation => Some(media::representation(headers)?),
         };
-        Ok(Self { base, precondition, message, want })
+        Ok(Self { base, precondition, message, want, once: None })
     }
 }
 
 async fn commit(api: &Api, name: &Name, asked: Asked, edit: Edit) -> Answer {
-    let Asked { base, precondition, message, want } = asked;
-    let write = Write { edit, base, precondition, message, want };
+    let Asked { base, precondition, message, want, once } = asked;
+    let write = Write { edit, base, precondition, message, want, once };
     let work = api.node().write(name, write);
     let written = api.within(Code::WriteStalled, work).await?;
     let status = if written.created { StatusCode::CREATED } else { StatusCode::OK };

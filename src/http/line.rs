@@ -1,7 +1,9 @@
 //! One line of a bulk write: what it asks for, read strictly.
 
 use super::{
-    Api, prefer,
+    Api,
+    once::IdempotencyKey,
+    prefer,
     problem::{Code, Problem},
 };
 use crate::{
@@ -12,14 +14,25 @@ use crate::{
 use std::{collections::BTreeMap, str::FromStr};
 
 /// The members that a line may have, for those who have written another.
-const MEMBERS: &str =
-    "op, collection, key, value, typed, parents, if_match, if_none_match and message";
+const MEMBERS: &str = "op, collection, key, value, typed, parents, if_match, if_none_match, message and idempotency_key";
 
 /// Reads a line: which document it is for, and what is to be done or why that is refused.
 pub(crate) fn parse(api: &Api, line: &[u8]) -> Result<(Name, Result<Write, Problem>), Problem> {
     let mut members = Members(members(api, line)?);
-    let name = members.name(api)?;
-    Ok((name, members.write(api)))
+    let once = members.idempotency()?;
+    let keyless = !members.0.contains_key("key");
+    let name = members.name(api, once.as_ref())?;
+    let write = members.write(api).map(|mut write| {
+        if let Some(once) = &once {
+            // A line that asks the same in other words is another.
+            write.once = Some(once.once("bulk", &name, &[line.trim_ascii()]));
+            if keyless && write.precondition == Precondition::None {
+                write.base.get_or_insert_default();
+            }
+        }
+        write
+    });
+    Ok((name, write))
 }
 
 fn members(api: &Api, line: &[u8]) -> Result<BTreeMap<String, Value>, Problem> {
@@ -51,13 +64,23 @@ impl Members {
         Ok(text.map(|text| text.parse()).transpose()?)
     }
 
-    /// The document; one without a key gets a new one.
-    fn name(&mut self, api: &Api) -> Result<Name, Problem> {
+    fn idempotency(&mut self) -> Result<Option<IdempotencyKey>, Problem> {
+        const MEMBER: &str = "idempotency_key";
+        let refused = || Problem::line(MEMBER, "1 to 255 visible ASCII letters");
+        let text = self.text(MEMBER)?;
+        text.map(|text| IdempotencyKey::parse(&text).ok_or_else(refused)).transpose()
+    }
+
+    /// The document; one without a key gets a new one, the same each time that the line is sent.
+    fn name(&mut self, api: &Api, once: Option<&IdempotencyKey>) -> Result<Name, Problem> {
         let collection: Option<Collection> = self.parsed("collection")?;
         let collection = collection.ok_or_else(|| Problem::line("collection", "is missing"))?;
         let key = match self.parsed::<Key>("key")? {
             Some(key) => key,
-            None if self.makes_documents() => api.node().fresh_key()?,
+            None if self.makes_documents() => match once {
+                None => api.node().fresh_key()?,
+                Some(once) => once.document_key()?,
+            },
             None => return Err(Problem::line("key", "is missing, and only `put` makes up one")),
         };
         Ok(Name::new(collection, key)?)
@@ -80,7 +103,7 @@ impl Members {
             return Err(Problem::new(Code::BadLine, detail));
         }
         let message = message.filter(|message| !message.is_empty());
-        Ok(Write { edit, base, precondition, message, want: None })
+        Ok(Write { edit, base, precondition, message, want: None, once: None })
     }
 
     fn edit(&mut self, op: &str, api: &Api) -> Result<Edit, Problem> {

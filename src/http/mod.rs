@@ -28,6 +28,7 @@ mod list;
 mod media;
 mod metrics;
 mod node;
+mod once;
 mod paging;
 mod prefer;
 mod problem;

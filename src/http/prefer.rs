@@ -7,7 +7,8 @@ use axum::http::{HeaderMap, HeaderName};
 pub(crate) const PREFER: HeaderName = HeaderName::from_static("prefer");
 /// What it got of it.
 pub(crate) const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
-const MESSAGE: HeaderName = HeaderName::from_static("tombolo-message");
+/// What a client tells of a change.
+pub(crate) const MESSAGE: HeaderName = HeaderName::from_static("tombolo-message");
 
 /// Longest message of a change, in bytes of UTF-8.
 const MESSAGE_BYTES_MAX: usize = 1024;

@@ -36,6 +36,8 @@ pub enum Code {
     BadKey,
     /// The request is for another host, or a page of another origin made it.
     Forbidden,
+    /// Another request was made under this `Idempotency-Key`.
+    IdempotencyMismatch,
     /// No such route.
     NotFound,
     /// No such document.
@@ -100,6 +102,7 @@ impl Code {
         Self::BadQuery,
         Self::BadKey,
         Self::Forbidden,
+        Self::IdempotencyMismatch,
         Self::NotFound,
         Self::DocumentNotFound,
         Self::DocumentDeleted,
@@ -135,6 +138,9 @@ impl Code {
             Self::BadQuery => ("bad_query", 400, "A query parameter is not understood", None),
             Self::BadKey => ("bad_key", 400, "Not the name of a document", None),
             Self::Forbidden => ("forbidden", 403, "Not from there, or not by that name", None),
+            Self::IdempotencyMismatch => {
+                ("idempotency_mismatch", 422, "The key was used for something else", None)
+            }
             Self::NotFound => ("not_found", 404, "No such route", None),
             Self::DocumentNotFound => ("document_not_found", 404, "No such document", None),
             Self::DocumentDeleted => ("document_deleted", 404, "The document was deleted", None),
@@ -349,6 +355,7 @@ impl From<node::Error> for Problem {
                 };
                 Self { version, ..Self::new(Code::PreconditionFailed, detail) }
             }
+            node::Error::AnotherRequest => Self::new(Code::IdempotencyMismatch, text),
             node::Error::ReadOnly(_) => Self::new(Code::ReadOnly, text),
             node::Error::Stalled => Self::new(Code::WriteStalled, text),
             node::Error::Damaged(what) => {

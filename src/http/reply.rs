@@ -1,6 +1,6 @@
 //! Answers: documents, what a write did, and JSON of every other kind.
 
-use super::{Api, media, prefer, problem::Problem, version};
+use super::{Api, media, once, prefer, problem::Problem, version};
 use crate::{
     doc::Form,
     ident::{Name, Version},
@@ -116,6 +116,9 @@ pub(crate) fn written(
         }
     };
     let headers = response.headers_mut();
+    if written.replayed {
+        headers.insert(once::REPLAYED, HeaderValue::from_static("true"));
+    }
     describe(headers, name, &written.version, written.conflicts);
     headers.insert(header::ETAG, etag);
     state_durability(headers, api);

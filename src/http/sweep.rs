@@ -120,7 +120,14 @@ async fn delete(
 }
 
 fn tombstone(message: Option<String>) -> Write {
-    Write { edit: Edit::Delete, base: None, precondition: Precondition::None, message, want: None }
+    Write {
+        edit: Edit::Delete,
+        base: None,
+        precondition: Precondition::None,
+        message,
+        want: None,
+        once: None,
+    }
 }
 
 #[derive(Serialize)]

@@ -24,6 +24,9 @@ pub enum Error {
     /// The precondition did not hold; the document's version, if it exists.
     #[error("the document is not as the precondition expects")]
     PreconditionFailed(Option<Version>),
+    /// A request under this `Idempotency-Key` was another.
+    #[error("another request was made under this Idempotency-Key")]
+    AnotherRequest,
     /// No writes until the node is started again; the reason. Whether the write that failed first
     /// is found then is not known.
     #[error("the node is read-only: {0}")]

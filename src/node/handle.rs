@@ -144,6 +144,7 @@ impl Node {
                     options.ambient.clone(),
                     Arc::clone(&status),
                     Arc::clone(&counted),
+                    Arc::clone(store.kept()),
                 ),
                 metrics: Arc::clone(&counted),
                 store: Arc::clone(&store),

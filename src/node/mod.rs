@@ -41,6 +41,6 @@ pub use error::{Error, StartError};
 pub use figures::{Figures, Loaded};
 pub use handle::{Node, Options, Writing};
 pub use read::{ListQuery, Page, Reading, Representation, Row};
-pub use write::{Precondition, Write, Written};
+pub use write::{Once, Precondition, Write, Written};
 
 pub use crate::store::{CollectionCount, Durability, Health, Usage};

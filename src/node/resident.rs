@@ -13,7 +13,7 @@ use super::{
 use crate::{
     doc::{Actor, Delta, Document, Edit, Form, Limits, Rendering, Stamp},
     ident::Version,
-    store::{Commit, Log, LogSize, NewView, Origin, Track},
+    store::{Commit, KEPT_SECONDS, Kept, KeptAnswers, Log, LogSize, NewView, Origin, Track},
 };
 use bytes::Bytes;
 use std::{collections::VecDeque, sync::Arc};
@@ -55,9 +55,23 @@ pub(super) struct Resident {
     /// Whether every place is known to hold one value.
     single: bool,
     view: View,
+    /// Answers to be kept that no commit carries yet.
+    keep: Vec<Kept>,
+    /// Those that commits carry which are under way.
+    kept: VecDeque<(u64, Kept)>,
     /// A try to make it ready for leaving memory came to nothing, and nothing was written since.
     unsettling: bool,
     metrics: Arc<ShardMetrics>,
+}
+
+/// What a task needs beside its document.
+#[derive(Debug)]
+pub(super) struct Around<'a> {
+    /// Seconds since 1970.
+    pub(super) now: i64,
+    pub(super) limits: &'a Limits,
+    pub(super) status: &'a Status,
+    pub(super) kept: &'a KeptAnswers,
 }
 
 /// How the view stands to the document.
@@ -102,6 +116,8 @@ impl Resident {
             done: 0,
             fresh: Vec::new(),
             waiting: VecDeque::new(),
+            keep: Vec::new(),
+            kept: VecDeque::new(),
             unsettling: false,
             metrics,
         }
@@ -126,7 +142,12 @@ impl Resident {
 
     /// Whether something was done that no commit carries yet.
     pub(super) fn is_dirty(&self) -> bool {
-        !self.fresh.is_empty() || matches!(self.view, View::Wanted(_))
+        self.is_written() || matches!(self.view, View::Wanted(_))
+    }
+
+    /// Whether answers have to wait for a commit that is yet to be made.
+    fn is_written(&self) -> bool {
+        !self.fresh.is_empty() || !self.keep.is_empty()
     }
 
     /// Whether all that was done is durable.
@@ -146,6 +167,9 @@ impl Resident {
     /// Takes note that a commit is durable.
     pub(super) fn committed(&mut self, number: u64) {
         self.done = number;
+        while self.kept.front().is_some_and(|(rests_on, _)| *rests_on <= number) {
+            self.kept.pop_front();
+        }
         while self.waiting.front().is_some_and(|(rests_on, _)| *rests_on <= number) {
             if let Some((_, answer)) = self.waiting.pop_front() {
                 answer.send();
@@ -203,10 +227,11 @@ impl Resident {
     }
 
     /// Does what is wanted.
-    pub(super) fn perform(&mut self, task: Task, now: i64, limits: &Limits, status: &Status) {
+    pub(super) fn perform(&mut self, task: Task, around: &Around<'_>) {
+        let status = around.status;
         let answer = match task {
             Task::Write { write, reply } => {
-                let done = status.check_writable().and_then(|()| self.write(*write, now, limits));
+                let done = status.check_writable().and_then(|()| self.write_once(*write, around));
                 match done {
                     Ok(written) => Answer::Written(written, reply),
                     Err(error) => Answer::RefusedWrite(error, reply),
@@ -238,7 +263,7 @@ impl Resident {
 
     /// Answers at once, or once everything is durable on which the answer rests.
     fn answer(&mut self, answer: Answer) {
-        let rests_on = if self.fresh.is_empty() { self.sent } else { self.sent + 1 };
+        let rests_on = if self.is_written() { self.sent + 1 } else { self.sent };
         if rests_on <= self.done {
             answer.send();
         } else {
@@ -255,6 +280,29 @@ impl Resident {
             Some(Error::Deleted(version))
         } else {
             None
+        }
+    }
+
+    /// Makes a write, or answers as it was answered when it was made.
+    fn write_once(&mut self, write: Write, around: &Around<'_>) -> Result<Written, Error> {
+        let Some(once) = write.once else { return self.write(write, around.now, around.limits) };
+        let now = u64::try_from(around.now).unwrap_or(0);
+        let known = self.keep.iter().chain(self.kept.iter().map(|(_, kept)| kept));
+        let known = known.rev().find(|kept| kept.name == once.name).cloned();
+        match known.or_else(|| around.kept.find(&once.name, now)) {
+            Some(kept) if kept.asked != once.asked => Err(Error::AnotherRequest),
+            Some(kept) => {
+                let mut written = Written::replayed(kept);
+                if let Some(what) = write.want.filter(|_| !written.deleted) {
+                    written.reading = Some(self.read(what, Some(&written.version), None)?);
+                }
+                Ok(written)
+            }
+            None => {
+                let written = self.write(write, around.now, around.limits)?;
+                self.keep.push(written.keep(&once, now.saturating_add(KEPT_SECONDS)));
+                Ok(written)
+            }
         }
     }
 
@@ -285,7 +333,8 @@ impl Resident {
         };
         // What changes something is told the count when the next commit is made.
         let conflicts = if unchanged { self.count_conflicts()? } else { 0 };
-        Ok(Written { version: after, conflicts, merged, unchanged, created, deleted, reading })
+        let (version, replayed) = (after, false);
+        Ok(Written { version, conflicts, merged, unchanged, created, deleted, reading, replayed })
     }
 
     fn count_conflicts(&mut self) -> Result<u32, Error> {
@@ -342,9 +391,13 @@ impl Resident {
             if let Answer::Written(written, _) = answer
                 && self.sent < *rests_on
                 && !written.unchanged
+                && !written.replayed
             {
                 written.conflicts = conflicts;
             }
+        }
+        for kept in self.keep.iter_mut().filter(|kept| !kept.unchanged) {
+            kept.conflicts = conflicts;
         }
         let changes = std::mem::take(&mut self.fresh);
         self.log.changes += u32::try_from(changes.len()).unwrap_or(u32::MAX);
@@ -401,6 +454,8 @@ impl Resident {
 
     fn prepared(&mut self, log: Log, conflicts: u32, view: NewView) -> Prepared {
         self.sent += 1;
+        let kept = std::mem::take(&mut self.keep);
+        self.kept.extend(kept.iter().map(|kept| (self.sent, kept.clone())));
         let commit = Commit {
             track: Arc::clone(&self.track),
             log,
@@ -409,6 +464,7 @@ impl Resident {
             conflicts,
             view,
             standing: self.document.standing().into(),
+            kept,
         };
         Prepared { load: self.load, number: self.sent, commit }
     }

@@ -11,14 +11,14 @@ use super::{
     cache::Cache,
     committer::Ticket,
     figures::ShardMetrics,
-    resident::{HEAVY, Prepared, Resident},
+    resident::{Around, HEAVY, Prepared, Resident},
     status::Status,
     task::{Command, Task},
 };
 use crate::{
     doc::{Actor, Document, Limits},
     ident::{DocumentId, Name},
-    store::{NewView, Track},
+    store::{KeptAnswers, NewView, Track},
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -82,6 +82,7 @@ pub(super) struct Job {
     now: i64,
     limits: Limits,
     status: Arc<Status>,
+    kept: Arc<KeptAnswers>,
 }
 
 #[derive(Debug)]
@@ -103,12 +104,13 @@ pub(super) struct Done {
 impl Job {
     /// Does it. A panic on the way is an outcome.
     pub(super) fn run(self) -> Done {
-        let Self { name, mut resident, work, now, limits, status } = self;
+        let Self { name, mut resident, work, now, limits, status, kept } = self;
+        let around = Around { now, limits: &limits, status: &status, kept: &kept };
         let document = &mut resident;
         let guarded = catch_unwind(AssertUnwindSafe(|| match work {
             Work::Tasks(tasks) => {
                 for task in tasks {
-                    document.perform(task, now, &limits, &status);
+                    document.perform(task, &around);
                 }
                 if document.is_dirty() { document.commit().map(Some) } else { Ok(None) }
             }
@@ -158,6 +160,7 @@ pub(super) struct Shard {
     ambient: Ambient,
     status: Arc<Status>,
     metrics: Arc<ShardMetrics>,
+    kept: Arc<KeptAnswers>,
     documents: Cache<Slot>,
     actor: Actor,
     loads: u64,
@@ -178,6 +181,7 @@ impl Shard {
         ambient: Ambient,
         status: Arc<Status>,
         metrics: Arc<ShardMetrics>,
+        kept: Arc<KeptAnswers>,
     ) -> Self {
         let actor = ambient.actor();
         Self {
@@ -185,6 +189,7 @@ impl Shard {
             ambient,
             status,
             metrics,
+            kept,
             documents: Cache::new(options.documents_bytes),
             actor,
             loads: 0,
@@ -336,8 +341,8 @@ impl Shard {
             return self.hand_out(id, Work::Tasks(vec![task]), effects);
         }
         let now = self.ambient.unix_seconds();
-        let guarded =
-            catch_unwind(AssertUnwindSafe(|| resident.perform(task, now, limits, status)));
+        let around = Around { now, limits, status, kept: &self.kept };
+        let guarded = catch_unwind(AssertUnwindSafe(|| resident.perform(task, &around)));
         match guarded {
             Ok(()) => {
                 if resident.is_dirty() {
@@ -367,6 +372,7 @@ impl Shard {
             now: self.ambient.unix_seconds(),
             limits: self.options.limits,
             status: Arc::clone(&self.status),
+            kept: Arc::clone(&self.kept),
         })));
     }
 

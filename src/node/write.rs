@@ -1,7 +1,11 @@
 //! What a write asks for, and what it gives.
 
 use super::{Error, Reading, Representation};
-use crate::{doc::Edit, ident::Version};
+use crate::{
+    doc::Edit,
+    ident::Version,
+    store::{Kept, KeptName},
+};
 
 /// What has to hold for a write to be made. Local to this node.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -42,6 +46,17 @@ pub struct Write {
     pub message: Option<String>,
     /// Whether the document itself is wanted in the answer, and how.
     pub want: Option<Representation>,
+    /// `Idempotency-Key`: the write is made once, and who asks again has the first answer.
+    pub once: Option<Once>,
+}
+
+/// What tells a request that is made again from another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Once {
+    /// The hash of who asks for which document under which key.
+    pub name: KeptName,
+    /// The hash of what is asked for.
+    pub asked: [u8; 32],
 }
 
 /// A write that was made, durable.
@@ -61,4 +76,30 @@ pub struct Written {
     pub deleted: bool,
     /// What was wanted; `None` if nothing was, or the document is deleted.
     pub reading: Option<Reading>,
+    /// It was made before, and this is what was answered then.
+    pub replayed: bool,
+}
+
+impl Written {
+    /// What is kept of it for who asks again, and for how long.
+    pub(super) fn keep(&self, once: &Once, until_seconds: u64) -> Kept {
+        Kept {
+            name: once.name,
+            asked: once.asked,
+            until_seconds,
+            version: self.version.clone(),
+            conflicts: self.conflicts,
+            merged: self.merged,
+            unchanged: self.unchanged,
+            created: self.created,
+            deleted: self.deleted,
+        }
+    }
+
+    /// The same answer again.
+    pub(super) fn replayed(kept: Kept) -> Self {
+        let Kept { version, conflicts, merged, unchanged, created, deleted, .. } = kept;
+        let (reading, replayed) = (None, true);
+        Self { version, conflicts, merged, unchanged, created, deleted, reading, replayed }
+    }
 }

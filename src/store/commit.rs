@@ -8,6 +8,7 @@ use super::{
     engine::{Batch, Durability},
     error::{CommitError, EngineError, Refused},
     frame,
+    kept::{Kept, KeptName},
     key::{self, ChunkAt, Family, SysKey},
     read::Store,
     row::{self, Chunk, FeedRow, Head, Origin, View},
@@ -37,6 +38,8 @@ pub struct Commit {
     pub view: NewView,
     /// What stands in it without being visible.
     pub standing: Bytes,
+    /// Answers to be kept, of the writes that are in it.
+    pub kept: Vec<Kept>,
 }
 
 /// What becomes of a document's chunks.
@@ -141,6 +144,9 @@ struct Group<'a> {
     places: HashMap<DocumentId, usize>,
     new_collections: BTreeMap<Collection, u32>,
     last_seq: u64,
+    kept: Vec<Kept>,
+    /// Answers that are kept no longer.
+    gone: Vec<(u64, KeptName)>,
 }
 
 impl<'a> Group<'a> {
@@ -151,6 +157,8 @@ impl<'a> Group<'a> {
             places: HashMap::new(),
             new_collections: BTreeMap::new(),
             last_seq: store.last_seq(),
+            kept: Vec::new(),
+            gone: Vec::new(),
         }
     }
 
@@ -164,7 +172,7 @@ impl<'a> Group<'a> {
         added
     }
 
-    fn try_add(&mut self, commit: Commit) -> Result<usize, Refused> {
+    fn try_add(&mut self, mut commit: Commit) -> Result<usize, Refused> {
         if commit.track.lock().refused {
             return Err(Refused::Behind);
         }
@@ -181,6 +189,7 @@ impl<'a> Group<'a> {
                 self.planned.len() - 1
             }
         };
+        self.kept.append(&mut commit.kept);
         self.planned[place].absorb(commit);
         Ok(place)
     }
@@ -220,6 +229,7 @@ impl<'a> Group<'a> {
             planned.put_feed(&mut batch);
             planned.put_head(&mut batch);
         }
+        self.gone = self.store.kept.prepare(&self.kept, &mut batch);
         batch
     }
 
@@ -229,6 +239,7 @@ impl<'a> Group<'a> {
             // Both were free when the group was built, and nobody else adds any.
             let _ = self.store.catalog.add(name, *id);
         }
+        self.store.kept.publish(self.kept, &self.gone);
         let receipts = self.planned.into_iter().map(|planned| planned.publish(self.store));
         let receipts = receipts.collect();
         self.store.last_seq.store(self.last_seq, Ordering::Release);
@@ -309,7 +320,7 @@ impl Planned {
     }
 
     fn absorb(&mut self, commit: Commit) {
-        let Commit { track: _, log, origin, version, conflicts, view, standing } = commit;
+        let Commit { track: _, log, origin, version, conflicts, view, standing, kept: _ } = commit;
         let brings_changes = matches!(&log, Log::Append(changes) if !changes.is_empty());
         if version != self.head.version || brings_changes {
             self.moved = true;

@@ -5,6 +5,7 @@ use super::{
     commit::Committer,
     engine::{Batch, Durability, Engine, Range},
     error::{Damaged, OpenError},
+    kept::KeptAnswers,
     key::{self, Family, SysKey},
     read::Store,
     row::{self, Head, Incarnation},
@@ -51,6 +52,7 @@ impl Store {
         let catalog = read_collections(&*engine)?;
         let heads = count_heads(&*engine, &catalog)?;
         let last_seq = last_feed_seq(&*engine)?.max(heads.last_seq);
+        let kept = KeptAnswers::read(&*engine)?;
         let mut incarnations = read_incarnations(&*engine)?;
         if incarnations.iter().any(|earlier| earlier.id == fresh.incarnation) {
             return Err(OpenError::IncarnationUsed(fresh.incarnation));
@@ -71,6 +73,7 @@ impl Store {
             incarnation,
             incarnations,
             damaged_heads: heads.damaged,
+            kept: Arc::new(kept),
         });
         Ok((Arc::clone(&store), Committer::new(store, durability)))
     }

@@ -24,6 +24,7 @@ pub(super) enum Kind {
     Head = 2,
     Chunk = 3,
     Feed = 4,
+    Answer = 5,
     Format = 16,
     Node = 17,
     Incarnation = 18,

@@ -148,6 +148,11 @@ pub fn encode_kept(kind: u8, name: &[u8]) -> Vec<u8> {
     bytes
 }
 
+/// The key of a kept answer: in order of the time until which it is kept.
+pub fn encode_answer(kind: u8, until_seconds: u64, name: &[u8; 32]) -> Vec<u8> {
+    encode_kept(kind, &[&until_seconds.to_be_bytes()[..], name].concat())
+}
+
 /// The kind and name of a kept thing.
 pub fn decode_kept(bytes: &[u8]) -> Option<(u8, &[u8])> {
     let (kind, name) = bytes.split_first()?;

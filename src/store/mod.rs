@@ -25,6 +25,7 @@ mod engine;
 mod error;
 mod format;
 mod frame;
+mod kept;
 pub mod key;
 mod memory;
 mod read;
@@ -42,6 +43,7 @@ pub use engine::{
 };
 pub use error::{CommitError, Damaged, EngineError, OpenError, ReadError, Refused};
 pub use format::Fresh;
+pub use kept::{KEPT_MAX, KEPT_SECONDS, Kept, KeptAnswers, KeptName};
 pub use memory::{Crash, Fault, MemoryEngine};
 pub use read::{Feed, FeedEntry, List, Page, Store, Stored};
 #[cfg(feature = "rocksdb")]

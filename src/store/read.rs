@@ -4,6 +4,7 @@ use super::{
     catalog::{Catalog, CollectionCount},
     engine::{Cached, Engine, Health, Usage},
     error::{Damaged, ReadError},
+    kept::KeptAnswers,
     key::{self, ChunkAt, Family},
     row::{Chunk, FeedRow, Head, Incarnation, Origin, View},
     track::{Last, Track},
@@ -30,6 +31,7 @@ pub struct Store {
     /// All of them, the present one too.
     pub(super) incarnations: Vec<Incarnation>,
     pub(super) damaged_heads: u64,
+    pub(super) kept: Arc<KeptAnswers>,
 }
 
 /// A document, as it is stored.
@@ -126,6 +128,11 @@ impl Store {
             Cached::Missing => Ok(Cached::Missing),
             Cached::Unknown => Ok(Cached::Unknown),
         }
+    }
+
+    /// The answers that are kept.
+    pub fn kept(&self) -> &Arc<KeptAnswers> {
+        &self.kept
     }
 
     /// Whether a document was never written, where no disk is needed to know it. `false` also where

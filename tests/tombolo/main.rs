@@ -28,6 +28,7 @@ mod logs;
 mod merge_patch;
 mod merges;
 mod metrics;
+mod once;
 mod process;
 mod properties;
 mod readme;

@@ -31,7 +31,14 @@ fn name(key: &str) -> Name {
 fn edit(json: &str) -> Write {
     let value = parse(json.as_bytes(), Form::Plain, &Limits::default()).unwrap();
     let edit = if json.contains("whole") { Edit::Put(value) } else { Edit::MergePatch(value) };
-    Write { edit, base: None, precondition: Default::default(), message: None, want: None }
+    Write {
+        edit,
+        base: None,
+        precondition: Default::default(),
+        message: None,
+        want: None,
+        once: None,
+    }
 }
 
 /// A whole document whose JSON has some `bytes`, in pieces.
@@ -50,7 +57,7 @@ impl Bench {
         let (store, committer) = Store::open(engine, fresh, Durability::Sync).unwrap();
         let options = ShardOptions { documents_bytes, waiting_max: 3, limits: Limits::default() };
         let (status, metrics) = (Arc::default(), Arc::default());
-        let shard = Shard::new(options, Ambient::machine(), status, metrics);
+        let shard = Shard::new(options, Ambient::machine(), status, metrics, Arc::default());
         Self { shard, store, committer, effects: Vec::new() }
     }
 

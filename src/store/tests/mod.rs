@@ -93,6 +93,7 @@ impl Bench {
             conflicts: 0,
             view,
             standing: Bytes::new(),
+            kept: Vec::new(),
         }
     }
 
