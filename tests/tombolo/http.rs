@@ -583,7 +583,7 @@ async fn a_path_tells_its_verbs() {
     let client = Client::new();
     for (path, allow) in [
         ("/v1/notes/a", "GET, HEAD, PUT, PATCH, DELETE, OPTIONS"),
-        ("/v1/notes", "GET, HEAD, POST, OPTIONS"),
+        ("/v1/notes", "GET, HEAD, POST, DELETE, OPTIONS"),
         ("/v1/notes/a/_conflicts", "GET, HEAD, OPTIONS"),
         ("/v1", "GET, HEAD, OPTIONS"),
     ] {
