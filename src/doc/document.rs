@@ -72,19 +72,7 @@ impl Document {
         version: &Version,
         actor: Actor,
     ) -> Result<Self, Damaged> {
-        let bytes: Vec<u8> = chunks.into_iter().flatten().copied().collect();
-        let automerge =
-            Automerge::load(&bytes).map_err(|error| Damaged(format!("does not load: {error}")))?;
-        // A run of equal operations is stored as one: each is taken for a byte of JSON at least.
-        let operations = usize::try_from(automerge.stats().num_ops).unwrap_or_default();
-        let mut document = Self {
-            deleted: life::is_deleted(&automerge, &automerge.get_heads()),
-            automerge,
-            standing: Standing::default(),
-            actor: ActorId::from(actor.0),
-            json_bytes: bytes.len().max(operations),
-            filled: None,
-        };
+        let mut document = Self::read(chunks, actor)?;
         if document.version() != *version {
             return Err(Damaged(format!("loads to version {}", document.version())));
         }
@@ -92,6 +80,35 @@ impl Document {
             document.standing = Standing::whole(&document.automerge);
         }
         Ok(document)
+    }
+
+    /// A document from its stored chunks, of which nothing else is known any more.
+    ///
+    /// # Errors
+    /// [`Damaged`] if the chunks do not load.
+    pub fn recover<'a>(
+        chunks: impl IntoIterator<Item = &'a [u8]>,
+        actor: Actor,
+    ) -> Result<Self, Damaged> {
+        let mut document = Self::read(chunks, actor)?;
+        document.standing = Standing::whole(&document.automerge);
+        Ok(document)
+    }
+
+    fn read<'a>(chunks: impl IntoIterator<Item = &'a [u8]>, actor: Actor) -> Result<Self, Damaged> {
+        let bytes: Vec<u8> = chunks.into_iter().flatten().copied().collect();
+        let automerge =
+            Automerge::load(&bytes).map_err(|error| Damaged(format!("does not load: {error}")))?;
+        // A run of equal operations is stored as one: each is taken for a byte of JSON at least.
+        let operations = usize::try_from(automerge.stats().num_ops).unwrap_or_default();
+        Ok(Self {
+            deleted: life::is_deleted(&automerge, &automerge.get_heads()),
+            automerge,
+            standing: Standing::default(),
+            actor: ActorId::from(actor.0),
+            json_bytes: bytes.len().max(operations),
+            filled: None,
+        })
     }
 
     /// Tells how large its plain JSON was when it was last rendered: what decides whether an edit

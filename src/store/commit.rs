@@ -85,8 +85,18 @@ pub struct Committer {
 }
 
 impl Committer {
-    pub(super) fn new(store: Arc<Store>, durability: Durability) -> Self {
-        Self { store, durability, poison: None }
+    /// `poison`: why nothing can be written from the start.
+    pub(super) fn new(
+        store: Arc<Store>,
+        durability: Durability,
+        poison: Option<EngineError>,
+    ) -> Self {
+        Self { store, durability, poison }
+    }
+
+    /// Why nothing is written any more, if nothing is.
+    pub fn poison(&self) -> Option<&EngineError> {
+        self.poison.as_ref()
     }
 
     /// Writes a group of commits as one batch, and gives each its answer, in order. Commits of one
@@ -248,6 +258,20 @@ impl<'a> Group<'a> {
 }
 
 impl Commit {
+    /// About how many bytes it brings.
+    pub fn bytes(&self) -> u64 {
+        let log = match &self.log {
+            Log::Append(changes) => changes.iter().map(Bytes::len).sum(),
+            Log::Fold { snapshot, .. } => snapshot.len(),
+        };
+        let view = match &self.view {
+            NewView::Made(json) => json.len(),
+            NewView::Stale | NewView::Deleted => 0,
+        };
+        // A head and a feed row, with their versions.
+        (log + view + self.standing.len() + 512) as u64
+    }
+
     fn is_too_large(&self) -> bool {
         let standing = self.standing.len();
         let log = match &self.log {

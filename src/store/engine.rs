@@ -43,6 +43,11 @@ impl Range {
         Self { start: prefix.to_vec(), end: successor(prefix) }
     }
 
+    /// The keys from `key` on.
+    pub fn starting_at(key: &[u8]) -> Self {
+        Self { start: key.to_vec(), end: None }
+    }
+
     /// Only what comes after `key`.
     #[must_use]
     pub fn after(mut self, key: &[u8]) -> Self {
@@ -82,7 +87,7 @@ impl Range {
 }
 
 /// The first key that is greater than every key that begins with `prefix`.
-fn successor(prefix: &[u8]) -> Option<Vec<u8>> {
+pub(super) fn successor(prefix: &[u8]) -> Option<Vec<u8>> {
     let last = prefix.iter().rposition(|byte| *byte != u8::MAX)?;
     let mut next = prefix[..=last].to_vec();
     next[last] += 1;
@@ -148,6 +153,13 @@ pub struct Health {
     pub stalled: bool,
     /// How many flushes and compactions have failed since the engine was opened.
     pub background_errors: u64,
+    /// Bytes that may still be written to the volume; `None`: there is no volume, or it does not
+    /// say.
+    pub free_bytes: Option<u64>,
+    /// Bytes of all of the volume.
+    pub volume_bytes: Option<u64>,
+    /// Bytes in memory that have still to be written to tables.
+    pub unwritten_bytes: u64,
 }
 
 /// What an engine uses of memory and disk, and what it does behind its callers' backs.

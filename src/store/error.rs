@@ -98,6 +98,15 @@ pub enum CommitError {
     Poisoned(EngineError),
 }
 
+impl CommitError {
+    /// What the engine said.
+    pub fn engine(&self) -> &EngineError {
+        match self {
+            Self::Failed(error) | Self::Poisoned(error) => error,
+        }
+    }
+}
+
 /// One commit was not made; the others of its group were.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {

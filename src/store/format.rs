@@ -4,11 +4,12 @@ use super::{
     catalog::{Catalog, Presence},
     commit::Committer,
     engine::{Batch, Durability, Engine, Range},
-    error::{Damaged, OpenError},
+    error::{Damaged, EngineError, OpenError},
     kept::KeptAnswers,
     key::{self, Family, SysKey},
     read::Store,
     row::{self, Head, Incarnation},
+    walk::walk,
 };
 use crate::ident::{IncarnationId, NodeId};
 use bytes::Bytes;
@@ -17,9 +18,16 @@ use std::{
     sync::{Arc, atomic::AtomicU64},
 };
 
-/// The format that this version writes. A step from an older one is a function of its own; there is
-/// none yet.
-const FORMAT: u32 = 1;
+/// The first format there was.
+const FIRST_FORMAT: u32 = 1;
+
+/// A step from one format to the next. It may commit what can be done again: after a kill it is
+/// begun anew, on whatever it had committed. What it adds to the batch is written together with the
+/// new format's number.
+type Step = fn(&dyn Engine, &mut Batch) -> Result<(), OpenError>;
+
+/// The steps, the first of which leads away from [`FIRST_FORMAT`]. There is none yet.
+const STEPS: &[Step] = &[];
 
 /// What is new at every start. The store itself has no randomness.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,8 +39,11 @@ pub struct Fresh {
 }
 
 impl Store {
-    /// Opens what an engine holds, or begins a store if it holds nothing. Appends an incarnation,
-    /// synced, before anything can be read.
+    /// Opens what an engine holds, or begins a store if it holds nothing. Data of an older format is
+    /// brought to the present one first. Appends an incarnation, synced, before anything can be read.
+    ///
+    /// Where the disk is full, what is there opens all the same, for reading: the committer refuses
+    /// everything, and the incarnation is known to nobody else.
     ///
     /// # Errors
     /// An [`OpenError`]; the data is as before.
@@ -42,8 +53,11 @@ impl Store {
         durability: Durability,
     ) -> Result<(Arc<Self>, Committer), OpenError> {
         let mut batch = Batch::default();
-        let node = match read_format(&*engine)? {
-            Some(_) => read_node(&*engine)?,
+        let node = match read_format(&*engine, STEPS)? {
+            Some(found) => {
+                step_up(&*engine, found, STEPS)?;
+                read_node(&*engine)?
+            }
             None => {
                 begin(fresh.node, &mut batch);
                 fresh.node
@@ -63,7 +77,12 @@ impl Store {
         let count = u32::try_from(incarnations.len()).unwrap_or(u32::MAX);
         put(&mut batch, &SysKey::Incarnation(count), |key| incarnation.encode(key));
         incarnations.push(incarnation);
-        engine.commit(batch, Durability::Sync)?;
+        let is_new = node == fresh.node;
+        let full = match engine.commit(batch, Durability::Sync) {
+            Ok(()) => None,
+            Err(error @ EngineError::Full(_)) if !is_new => Some(error),
+            Err(error) => return Err(error.into()),
+        };
 
         let store = Arc::new(Store {
             engine,
@@ -75,12 +94,62 @@ impl Store {
             damaged_heads: heads.damaged,
             kept: Arc::new(kept),
         });
-        Ok((Arc::clone(&store), Committer::new(store, durability)))
+        Ok((Arc::clone(&store), Committer::new(store, durability, full)))
+    }
+
+    /// Opens what an engine holds for being checked: nothing is written, and no incarnation begins.
+    ///
+    /// # Errors
+    /// An [`OpenError`]; `Damaged` also where there is nothing.
+    pub fn inspect(engine: Arc<dyn Engine>) -> Result<Arc<Self>, OpenError> {
+        if read_format(&*engine, STEPS)?.is_none() {
+            return Err(OpenError::Damaged("there is no store".into()));
+        }
+        let node = read_node(&*engine)?;
+        let catalog = read_collections(&*engine)?;
+        let incarnations = read_incarnations(&*engine)?;
+        let last_seq = last_feed_seq(&*engine).unwrap_or(0);
+        // A repaired store may know of no earlier start.
+        let none = Incarnation { id: IncarnationId::from_bytes([0; 16]), start_seq: 1 };
+        let incarnation = incarnations.last().copied().unwrap_or(none);
+        Ok(Arc::new(Store {
+            last_seq: AtomicU64::new(last_seq),
+            engine,
+            catalog,
+            node,
+            incarnation,
+            incarnations,
+            damaged_heads: 0,
+            kept: Arc::default(),
+        }))
     }
 }
 
+/// The format that there is after all these steps.
+fn format_after(steps: &[Step]) -> u32 {
+    FIRST_FORMAT.saturating_add(u32::try_from(steps.len()).unwrap_or(u32::MAX))
+}
+
+/// The format that this version writes.
+pub(super) fn format() -> u32 {
+    format_after(STEPS)
+}
+
+/// Brings a store of format `found` to the present one, step by step.
+fn step_up(engine: &dyn Engine, found: u32, steps: &[Step]) -> Result<(), OpenError> {
+    let done = usize::try_from(found.saturating_sub(FIRST_FORMAT)).unwrap_or(usize::MAX);
+    for (step, format) in steps.iter().zip(FIRST_FORMAT + 1..).skip(done) {
+        tracing::info!(format, "bringing the data to a newer format");
+        let mut batch = Batch::default();
+        step(engine, &mut batch)?;
+        put(&mut batch, &SysKey::Format, |key| row::encode_format(format, key));
+        engine.commit(batch, Durability::Sync)?;
+    }
+    Ok(())
+}
+
 fn begin(node: NodeId, batch: &mut Batch) {
-    put(batch, &SysKey::Format, |key| row::encode_format(FORMAT, key));
+    put(batch, &SysKey::Format, |key| row::encode_format(format(), key));
     put(batch, &SysKey::Node, |key| row::encode_node(node, key));
 }
 
@@ -91,7 +160,7 @@ fn put(batch: &mut Batch, key: &SysKey, encode: impl FnOnce(&[u8]) -> Bytes) {
 }
 
 /// The format of what is there; `None` if nothing is.
-fn read_format(engine: &dyn Engine) -> Result<Option<u32>, OpenError> {
+fn read_format(engine: &dyn Engine, steps: &[Step]) -> Result<Option<u32>, OpenError> {
     let key = key::encode_sys(&SysKey::Format);
     let Some(value) = engine.get(Family::Sys, &key)? else {
         for family in Family::ALL {
@@ -103,8 +172,12 @@ fn read_format(engine: &dyn Engine) -> Result<Option<u32>, OpenError> {
         return Ok(None);
     };
     let found = row::decode_format(&key, &value).map_err(|why| damaged_sys(&key, why))?;
-    if FORMAT < found {
-        return Err(OpenError::NewerFormat { found, known: FORMAT });
+    let known = format_after(steps);
+    if known < found {
+        return Err(OpenError::NewerFormat { found, known });
+    }
+    if found < FIRST_FORMAT {
+        return Err(OpenError::Damaged(format!("there never was a format {found}")));
     }
     Ok(Some(found))
 }
@@ -168,16 +241,28 @@ struct Heads {
 /// and the rest is opened.
 fn count_heads(engine: &dyn Engine, catalog: &Catalog) -> Result<Heads, OpenError> {
     let mut heads = Heads { last_seq: 0, damaged: 0 };
-    engine.scan(Family::Head, &Range::all(), &mut |key, value| {
+    let (mut gaps, mut failed) = (0, None);
+    let mut row = |key: &[u8], value: &[u8]| {
         let counted = Head::decode(key, value).ok().and_then(|head| {
             heads.last_seq = heads.last_seq.max(head.seq);
+            if head.quarantined {
+                return catalog.name(head.collection).map(drop);
+            }
             let presence = if head.deleted { Presence::Deleted } else { Presence::Live };
             catalog.count(head.collection, Presence::Absent, presence)
         });
         heads.damaged += u64::from(counted.is_none());
         ControlFlow::Continue(())
-    })?;
-    Ok(heads)
+    };
+    walk(engine, Family::Head, &mut row, &mut |gap| match gap.why {
+        EngineError::Corrupt(why) => {
+            tracing::error!(why, "heads cannot be read: their documents are not counted");
+            gaps += 1;
+        }
+        error => failed = Some(error),
+    });
+    heads.damaged += gaps;
+    failed.map_or(Ok(heads), |error| Err(error.into()))
 }
 
 fn last_feed_seq(engine: &dyn Engine) -> Result<u64, OpenError> {
@@ -189,4 +274,72 @@ fn last_feed_seq(engine: &dyn Engine) -> Result<u64, OpenError> {
 
 fn damaged_sys(key: &[u8], why: Damaged) -> OpenError {
     OpenError::Damaged(format!("the row {} of sys: {why}", String::from_utf8_lossy(key)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{Crash, Fault, MemoryEngine};
+
+    /// A made-up step, in two commits: it adds a row, then takes another as given.
+    fn step(engine: &dyn Engine, last: &mut Batch) -> Result<(), OpenError> {
+        let mut first = Batch::default();
+        first.put(Family::Kept, b"\x7fa".to_vec(), Bytes::from_static(b"1"));
+        engine.commit(first, Durability::Sync)?;
+        last.put(Family::Kept, b"\x7fb".to_vec(), Bytes::from_static(b"2"));
+        Ok(())
+    }
+
+    fn other(_: &dyn Engine, last: &mut Batch) -> Result<(), OpenError> {
+        last.remove(Family::Kept, b"\x7fa".to_vec());
+        Ok(())
+    }
+
+    fn begun() -> MemoryEngine {
+        let engine = MemoryEngine::new();
+        let mut batch = Batch::default();
+        begin(NodeId::from_bytes([1; 16]), &mut batch);
+        engine.commit(batch, Durability::Sync).unwrap();
+        engine
+    }
+
+    fn kept(engine: &MemoryEngine) -> Vec<Vec<u8>> {
+        let mut keys = Vec::new();
+        let mut visit = |key: &[u8], _: &[u8]| {
+            keys.push(key[1..].to_vec());
+            ControlFlow::Continue(())
+        };
+        engine.scan(Family::Kept, &Range::all(), &mut visit).unwrap();
+        keys
+    }
+
+    #[test]
+    fn steps_are_taken_once_and_in_order() {
+        let (steps, engine): (&[Step], _) = (&[step, other], begun());
+        assert_eq!(read_format(&engine, steps).unwrap(), Some(1));
+        step_up(&engine, 1, steps).unwrap();
+        assert_eq!(read_format(&engine, steps).unwrap(), Some(3));
+        assert_eq!(kept(&engine), [b"b"]);
+        step_up(&engine, 3, steps).unwrap();
+        assert_eq!(kept(&engine), [b"b"], "what was done is not done again");
+        let refused = read_format(&engine, &[step]);
+        assert!(matches!(refused, Err(OpenError::NewerFormat { found: 3, known: 2 })));
+    }
+
+    #[test]
+    fn a_step_that_was_cut_off_is_taken_again() {
+        let steps: &[Step] = &[step, other];
+        for commits in 0..3 {
+            let engine = begun();
+            engine.inject(Fault::SyncFails { after: commits });
+            step_up(&engine, 1, steps).unwrap_err();
+            for batches in 0..=1 {
+                let after = engine.crash(Crash::Keep { batches });
+                let found = read_format(&after, steps).unwrap().unwrap();
+                step_up(&after, found, steps).unwrap();
+                assert_eq!(kept(&after), [b"b"], "{commits} commits, {batches} kept");
+                assert_eq!(read_format(&after, steps).unwrap(), Some(3));
+            }
+        }
+    }
 }

@@ -29,6 +29,7 @@ pub(super) enum Kind {
     Node = 17,
     Incarnation = 18,
     Collection = 19,
+    Quarantined = 32,
 }
 
 /// Fills in the header of a frame: `bytes` is [`HEADER_BYTES`] of room, then the payload.
@@ -63,6 +64,17 @@ pub(super) fn open<'a>(kind: Kind, key: &[u8], frame: &'a [u8]) -> Result<&'a [u
         return Err(Damaged("the frame's length is wrong"));
     }
     Ok(payload)
+}
+
+/// Whether a frame of any kind is whole, and the row of this key.
+pub(super) fn verify(key: &[u8], frame: &[u8]) -> Result<(), Damaged> {
+    let (header, payload) =
+        frame.split_first_chunk::<HEADER_BYTES>().ok_or(Damaged("the frame is cut short"))?;
+    let [.., c0, c1, c2, c3] = *header;
+    if checksum(key, &header[..6], payload) != u32::from_le_bytes([c0, c1, c2, c3]) {
+        return Err(Damaged("the checksum is wrong"));
+    }
+    if header[0] == FORMAT { Ok(()) } else { Err(Damaged("the frame's format is unknown")) }
 }
 
 fn checksum(key: &[u8], header: &[u8], payload: &[u8]) -> u32 {

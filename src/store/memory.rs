@@ -19,7 +19,7 @@ use std::{
 };
 
 /// Something that goes wrong. Counts are from now on: 0 is the next one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fault {
     /// One sync fails (EIO). Whether its batch reached the disk is for [`Crash`] to say; the engine
     /// refuses every later commit.
@@ -42,6 +42,20 @@ pub enum Fault {
     SyncLies,
     /// Nothing is in memory: [`Engine::get_cached`] never knows.
     Cold,
+    /// One row cannot be read; scans stop before it.
+    Unreadable {
+        /// Where.
+        family: Family,
+        /// Its key.
+        key: Vec<u8>,
+    },
+    /// [`Engine::health`] says that writes wait for work in the background.
+    Stalled,
+    /// [`Engine::health`] says that so many bytes of a volume of 1 GiB are free.
+    Free {
+        /// How many.
+        bytes: u64,
+    },
 }
 
 /// What the disk holds of the batches that were not synced when the power went.
@@ -152,8 +166,16 @@ impl State {
         self.visible.get(&family)
     }
 
-    fn has(&self, fault: Fault) -> bool {
-        self.faults.contains(&fault)
+    fn has(&self, fault: &Fault) -> bool {
+        self.faults.contains(fault)
+    }
+
+    /// Whether a row cannot be read.
+    fn is_unreadable(&self, at: Family, row: &[u8]) -> bool {
+        self.faults.iter().any(|fault| match fault {
+            Fault::Unreadable { family, key } => *family == at && key == row,
+            _ => false,
+        })
     }
 
     fn read_fails(&mut self) -> bool {
@@ -199,7 +221,7 @@ impl State {
             self.stopped = Some(error.clone());
             return Err(error);
         }
-        if !self.has(Fault::SyncLies) {
+        if !self.has(&Fault::SyncLies) {
             apply(&mut self.synced, self.unsynced.iter().flat_map(Batch::ops));
             self.unsynced.clear();
         }
@@ -209,11 +231,15 @@ impl State {
 
 impl Engine for MemoryEngine {
     fn get(&self, family: Family, key: &[u8]) -> Result<Option<Bytes>, EngineError> {
-        Ok(self.readable()?.rows(family).and_then(|rows| rows.get(key)).cloned())
+        let state = self.readable()?;
+        if state.is_unreadable(family, key) {
+            return Err(unreadable());
+        }
+        Ok(state.rows(family).and_then(|rows| rows.get(key)).cloned())
     }
 
     fn get_cached(&self, family: Family, key: &[u8]) -> Result<Cached<Bytes>, EngineError> {
-        if self.lock().has(Fault::Cold) {
+        if self.lock().has(&Fault::Cold) {
             return Ok(Cached::Unknown);
         }
         Ok(self.get(family, key)?.map_or(Cached::Missing, Cached::Found))
@@ -240,9 +266,14 @@ impl Engine for MemoryEngine {
                 .take(SCAN_STRETCH_ROWS)
                 .map(|(key, value)| (key.clone(), value.clone()))
                 .collect();
+            let unreadable_at =
+                stretch.iter().position(|(key, _)| state.is_unreadable(family, key));
             // The visitor may use the engine.
             drop(state);
-            for (key, value) in &stretch {
+            for (at, (key, value)) in stretch.iter().enumerate() {
+                if unreadable_at == Some(at) {
+                    return Err(unreadable());
+                }
                 if visit(key, value) == ControlFlow::Break(()) {
                     return Ok(());
                 }
@@ -295,8 +326,18 @@ impl Engine for MemoryEngine {
     }
 
     fn health(&self) -> Result<Health, EngineError> {
-        let failed = u64::from(self.lock().stopped.is_some());
-        Ok(Health { stalled: false, background_errors: failed })
+        let state = self.lock();
+        let free = state.faults.iter().find_map(|fault| match fault {
+            Fault::Free { bytes } => Some(*bytes),
+            _ => None,
+        });
+        Ok(Health {
+            stalled: state.has(&Fault::Stalled),
+            background_errors: u64::from(state.stopped.is_some()),
+            free_bytes: free,
+            volume_bytes: free.map(|_| 1 << 30),
+            unwritten_bytes: 0,
+        })
     }
 
     fn usage(&self) -> Result<Usage, EngineError> {
@@ -318,6 +359,10 @@ fn apply<'a>(rows: &mut Rows, ops: impl Iterator<Item = &'a Op>) {
             }
         }
     }
+}
+
+fn unreadable() -> EngineError {
+    EngineError::Corrupt("injected fault: a row cannot be read".into())
 }
 
 fn io(what: &str) -> EngineError {

@@ -5,6 +5,8 @@
 //! engine         the verbs asked of an engine     memory, rocks   the two that there are
 //! format         opening                          catalog, track   what is remembered of it
 //! read           reading, from any thread         commit      writing, through one door
+//! check          what is wrong, row by row        repair      what can be read, made sound elsewhere
+//! walk           past what cannot be read         quarantine  damaged bytes, kept aside
 //! ```
 //!
 //! What always holds:
@@ -18,25 +20,37 @@
 //! Not here, on purpose: Automerge (chunks and standing sets are bytes), clocks, randomness (ids are
 //! arguments), threads and async (the room `node` has them), and compare-and-swap.
 
+mod backup;
 mod catalog;
+mod check;
 mod codec;
 mod commit;
 mod engine;
 mod error;
+mod folder;
 mod format;
 mod frame;
 mod kept;
 pub mod key;
 mod memory;
+mod quarantine;
 mod read;
+mod repair;
 #[cfg(feature = "rocksdb")]
 mod rocks;
 mod row;
+#[cfg(feature = "rocksdb")]
+mod salvage;
 #[cfg(test)]
 mod tests;
 mod track;
+mod walk;
 
+#[cfg(feature = "rocksdb")]
+pub use backup::restore;
+pub use backup::{Backup, BackupError};
 pub use catalog::{COLLECTIONS_MAX, CollectionCount};
+pub use check::{Checked, Finding, Listener};
 pub use commit::{Commit, Committer, Log, NewView, Receipt};
 pub use engine::{
     Batch, Cached, Durability, Engine, Health, Op, Range, SCAN_STRETCH_ROWS, Usage, Visit,
@@ -46,7 +60,10 @@ pub use format::Fresh;
 pub use kept::{KEPT_MAX, KEPT_SECONDS, Kept, KeptAnswers, KeptName};
 pub use memory::{Crash, Fault, MemoryEngine};
 pub use read::{Feed, FeedEntry, List, Page, Store, Stored};
+pub use repair::{Loss, Mended, Remade, Remake, Repair, Repaired, rename_node, repair};
 #[cfg(feature = "rocksdb")]
 pub use rocks::{RocksEngine, RocksOptions};
 pub use row::{Chunk, FeedRow, Head, Incarnation, Origin, View};
+#[cfg(feature = "rocksdb")]
+pub use salvage::{Effort, RepairFolder};
 pub use track::{LogSize, Track};

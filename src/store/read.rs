@@ -2,8 +2,8 @@
 
 use super::{
     catalog::{Catalog, CollectionCount},
-    engine::{Cached, Engine, Health, Usage},
-    error::{Damaged, ReadError},
+    engine::{Cached, Engine, Health, Range, Usage},
+    error::{Damaged, EngineError, ReadError},
     kept::KeptAnswers,
     key::{self, ChunkAt, Family},
     row::{Chunk, FeedRow, Head, Incarnation, Origin, View},
@@ -12,6 +12,7 @@ use super::{
 use crate::ident::{Collection, DocumentId, Key, Name, NodeId, Version};
 use bytes::Bytes;
 use std::{
+    collections::BTreeSet,
     ops::ControlFlow,
     path::Path,
     sync::{
@@ -99,6 +100,42 @@ pub struct Feed {
     pub damaged: Vec<u64>,
 }
 
+/// Most names that are looked up for one page of a list around damage.
+const LOOKED_UP_MAX: usize = 1_000;
+
+/// A page of a list in the making.
+struct Listing<'a> {
+    list: List<'a>,
+    page: Page,
+    last: Option<Key>,
+    bytes: usize,
+}
+
+impl Listing<'_> {
+    /// Takes one row in; `None`: it is damaged. Breaks where the page is full.
+    fn row<'v>(
+        &mut self,
+        name: Key,
+        view: impl FnOnce() -> Option<View<&'v [u8]>>,
+    ) -> ControlFlow<()> {
+        let seen = self.page.rows.len() + self.page.damaged.len();
+        if 0 < seen && (self.list.limit <= seen || self.list.bytes_max <= self.bytes) {
+            self.page.next = self.last.take();
+            return ControlFlow::Break(());
+        }
+        self.last = Some(name.clone());
+        match view() {
+            Some(View { version, conflicts, json }) => {
+                let json = json.filter(|_| self.list.values).map(Bytes::copy_from_slice);
+                self.bytes += json.as_ref().map_or(0, Bytes::len);
+                self.page.rows.push((name, View { version, conflicts, json }));
+            }
+            None => self.page.damaged.push(name),
+        }
+        ControlFlow::Continue(())
+    }
+}
+
 /// How often a document is read again that is committed to while it is read.
 const READ_ATTEMPTS: usize = 8;
 
@@ -170,6 +207,10 @@ impl Store {
             if stored_name != *name {
                 return Err(ReadError::NameTaken(stored_name));
             }
+            if head.quarantined {
+                let why = Damaged("its bytes were damaged and are kept aside");
+                return Err(damaged(format_args!("the document {}", name.id()), why));
+            }
             let chunks = self.chunks(name.id())?;
             if matches(&head, &chunks) {
                 return Ok(Some(stored(name, head, chunks)));
@@ -186,40 +227,67 @@ impl Store {
 
     /// Lists the live documents of a collection. An unknown collection has none.
     ///
+    /// Where the engine cannot go on, the names that the heads tell are looked up one by one: damage
+    /// costs a page the time that it takes to read all heads, and takes nothing else from it.
+    ///
     /// # Errors
     /// `Damaged` (a key that is none), `Engine`.
     pub fn list(&self, collection: &Collection, list: List<'_>) -> Result<Page, ReadError> {
-        let mut page = Page::default();
         let Some(id) = self.catalog.id(collection) else {
-            return Ok(page);
+            return Ok(Page::default());
         };
-        let mut last = None;
-        let mut bytes = 0;
+        let mut listing = Listing { list, page: Page::default(), last: None, bytes: 0 };
         let mut outcome = Ok(());
         let range = key::view_range(id, list.prefix, list.after);
-        self.engine.scan(Family::View, &range, &mut |key, value| {
-            let seen = page.rows.len() + page.damaged.len();
-            if 0 < seen && (list.limit <= seen || list.bytes_max <= bytes) {
-                page.next = last.take();
-                return ControlFlow::Break(());
-            }
+        let scanned = self.engine.scan(Family::View, &range, &mut |key, value| {
             let Some((_, name)) = key::decode_view(key) else {
                 let why = Damaged("its key is none");
                 outcome = Err(damaged(format_args!("a view in {collection}"), why));
                 return ControlFlow::Break(());
             };
-            last = Some(name.clone());
-            match View::borrow(key, value) {
-                Ok(View { version, conflicts, json }) => {
-                    let json = json.filter(|_| list.values).map(Bytes::copy_from_slice);
-                    bytes += json.as_ref().map_or(0, Bytes::len);
-                    page.rows.push((name, View { version, conflicts, json }));
+            listing.row(name, || View::borrow(key, value).ok())
+        });
+        match scanned {
+            Err(EngineError::Corrupt(_)) => self.list_by_heads(id, &mut listing)?,
+            scanned => scanned?,
+        }
+        outcome.map(|()| listing.page)
+    }
+
+    /// Goes on with a list by the names that the heads tell.
+    fn list_by_heads(&self, collection: u32, listing: &mut Listing<'_>) -> Result<(), ReadError> {
+        let after = listing.last.as_ref().or(listing.list.after).cloned();
+        let prefix = listing.list.prefix;
+        let mut names = BTreeSet::new();
+        self.engine.scan(Family::Head, &Range::all(), &mut |key, value| {
+            if let Ok(head) = Head::decode(key, value)
+                && (head.collection, head.deleted, head.quarantined) == (collection, false, false)
+                && head.key.as_str().starts_with(prefix)
+                && after.as_ref().is_none_or(|after| *after < head.key)
+            {
+                names.insert(head.key);
+                if LOOKED_UP_MAX < names.len() {
+                    names.pop_last();
                 }
-                Err(_) => page.damaged.push(name),
             }
             ControlFlow::Continue(())
         })?;
-        outcome.map(|()| page)
+        let last = names.last().filter(|_| names.len() == LOOKED_UP_MAX).cloned();
+        for name in names {
+            let key = key::encode_view(collection, &name);
+            let flow = match self.engine.get(Family::View, &key) {
+                // Deleted since its head was read.
+                Ok(None) => continue,
+                Ok(Some(value)) => listing.row(name, || View::borrow(&key, &value).ok()),
+                Err(EngineError::Corrupt(_)) => listing.row(name, || None),
+                Err(error) => return Err(error.into()),
+            };
+            if flow == ControlFlow::Break(()) {
+                return Ok(());
+            }
+        }
+        listing.page.next = last;
+        Ok(())
     }
 
     /// The documents committed after `seq`, at most `limit`.
@@ -306,7 +374,7 @@ impl Store {
     }
 
     /// The name that a row gives to an id, if it is one that makes this id.
-    fn name(&self, id: DocumentId, collection: u32, key: &Key) -> Result<Name, Damaged> {
+    pub(super) fn name(&self, id: DocumentId, collection: u32, key: &Key) -> Result<Name, Damaged> {
         let collection =
             self.catalog.name(collection).ok_or(Damaged("its collection is unknown"))?;
         Name::new(collection, key.clone())
@@ -351,7 +419,7 @@ impl Store {
 }
 
 /// Whether these are the chunks of which a head tells.
-fn matches(head: &Head, chunks: &[(ChunkAt, Chunk)]) -> bool {
+pub(super) fn matches(head: &Head, chunks: &[(ChunkAt, Chunk)]) -> bool {
     let (snapshot, changes) = match chunks {
         [(at, Chunk::Snapshot { version, .. }), changes @ ..] => (Some((at, version)), changes),
         changes => (None, changes),

@@ -3,6 +3,7 @@
 //! ```text
 //! DIRECTORY/lock       held while the engine is open
 //! DIRECTORY/rocksdb/   RocksDB's files
+//! DIRECTORY/rocksdb.*  what a repair makes, and what it leaves: see `salvage.rs`
 //! ```
 
 use super::{
@@ -10,6 +11,7 @@ use super::{
         Batch, Cached, Durability, Engine, Health, Op, Range, SCAN_STRETCH_ROWS, Usage, Visit,
     },
     error::{EngineError, OpenError},
+    folder::{make_directory, private, sync_directory},
     key::Family,
 };
 use bytes::Bytes;
@@ -25,13 +27,22 @@ use std::{
     fs::{self, File, TryLockError},
     io,
     ops::ControlFlow,
-    path::{Path, PathBuf},
+    path::Path,
+    sync::Arc,
 };
 
 /// Values from this size on live in blob files, where a compaction does not rewrite them.
 const BLOB_BYTES_MIN: u64 = 4 << 10;
-/// Bytes of log after which the oldest tables in memory are written out.
+/// Bytes of log after which the oldest tables in memory are written out; on a small volume less.
 const WAL_BYTES_MAX: u64 = 256 << 20;
+/// What part of its volume the log may take.
+const WAL_VOLUME_PART: u64 = 16;
+/// Where RocksDB's files are, in the data directory.
+pub(super) const ROWS: &str = "rocksdb";
+/// A repaired store that has yet to take the place of the damaged one.
+pub(super) const REPAIRED: &str = "rocksdb.repaired";
+/// A backup that is being copied to where it will be opened.
+pub(super) const RESTORING: &str = "rocksdb.restoring";
 /// Bytes of a document id, by which chunks are found.
 const CHUNK_PREFIX_BYTES: usize = 16;
 
@@ -52,12 +63,24 @@ impl Default for RocksOptions {
 /// Families never change while a database is open, so handles need no lock.
 type Database = DBWithThreadMode<SingleThreaded>;
 
+/// What is done with the files of a directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Access {
+    /// Everything.
+    Write,
+    /// They are read, and nothing is changed. Every commit finds the disk full.
+    Read,
+    /// They are read as far as that goes: missing tables and damaged log records are passed over.
+    Salvage,
+}
+
 /// Rows on disk.
 pub struct RocksEngine {
     rows: Database,
     cached: ReadOptions,
+    access: Access,
     /// Let go of after the rows are closed.
-    _lock: File,
+    _lock: Arc<File>,
 }
 
 impl fmt::Debug for RocksEngine {
@@ -76,20 +99,80 @@ impl RocksEngine {
     /// # Errors
     /// `Locked`, `Directory`, `Damaged` (names the file), `Engine`.
     pub fn open(directory: &Path, options: RocksOptions) -> Result<Self, OpenError> {
+        make_directory(directory)?;
         let lock = lock(directory)?;
-        let path = directory.join("rocksdb");
+        let path = directory.join(ROWS);
+        let repaired = directory.join(REPAIRED);
+        if !path.exists() && repaired.is_dir() {
+            // A repair was cut off between its two last steps.
+            let renamed = fs::rename(&repaired, &path).and_then(|()| sync_directory(directory));
+            renamed.map_err(|source| OpenError::Directory { path: repaired, source })?;
+        }
+        let restoring = directory.join(RESTORING);
+        if !path.exists() && restoring.is_dir() {
+            let what = "a restore into it was cut off: remove it, and restore again";
+            return Err(OpenError::Damaged(format!("{}: {what}", directory.display())));
+        }
         make_directory(&path)?;
+        Self::open_at(&path, Access::Write, options, lock)
+    }
+
+    /// Opens the data in a directory for reading. Nothing in it is changed, the disk may be full, and
+    /// every commit finds it so.
+    ///
+    /// # Errors
+    /// `Locked`, `Directory`, `Damaged`, `Engine`.
+    pub fn open_read_only(directory: &Path, options: RocksOptions) -> Result<Self, OpenError> {
+        let lock = lock(directory)?;
+        Self::open_at(&directory.join(ROWS), Access::Read, options, lock)
+    }
+
+    /// Opens RocksDB's files, wherever they are.
+    pub(super) fn open_at(
+        path: &Path,
+        access: Access,
+        options: RocksOptions,
+        lock: Arc<File>,
+    ) -> Result<Self, OpenError> {
         // Zero lets RocksDB measure what an entry is charged.
         let cache = Cache::new_hyper_clock_cache(options.blocks_bytes, 0);
         let families = Family::ALL.map(|family| {
             ColumnFamilyDescriptor::new(family.name(), family_options(family, &cache))
         });
-        let options = database_options(&cache, options.blocks_bytes / 4);
-        let rows = Database::open_cf_descriptors(&options, &path, families)
-            .map_err(|fault| open_error(&path, fault))?;
+        let mut options = database_options(&cache, options.blocks_bytes / 4, wal_bytes_max(path));
+        let opened = match access {
+            Access::Write => Database::open_cf_descriptors(&options, path, families),
+            Access::Read => {
+                Database::open_cf_descriptors_read_only(&options, path, families, false)
+            }
+            Access::Salvage => {
+                options.set_paranoid_checks(false);
+                options.set_wal_recovery_mode(DBRecoveryMode::SkipAnyCorruptedRecord);
+                options.set_track_and_verify_wals_in_manifest(false);
+                Database::open_cf_descriptors_read_only(&options, path, families, false)
+            }
+        };
+        let rows = opened.map_err(|fault| open_error(path, access, fault))?;
+        if access == Access::Write {
+            tell_of_a_torn_log(path);
+        }
         let mut cached = ReadOptions::default();
         cached.set_read_tier(ReadTier::BlockCache);
-        Ok(Self { rows, cached, _lock: lock })
+        Ok(Self { rows, cached, access, _lock: lock })
+    }
+
+    /// Whether every table that the manifest names is there.
+    pub(super) fn has_all_tables(&self) -> bool {
+        let there = |name: &str| self.rows.path().join(name.trim_start_matches('/')).is_file();
+        self.rows.live_files().is_ok_and(|files| files.iter().all(|file| there(&file.name)))
+    }
+
+    /// Makes a new manifest from the tables that are there. Values in blob files are lost with the
+    /// old one, since only it told of those files.
+    pub(super) fn rebuild_manifest(path: &Path) -> Result<(), OpenError> {
+        let mut options = Options::default();
+        options.create_if_missing(true);
+        Database::repair(&options, path).map_err(|fault| error(fault).into())
     }
 
     fn family(&self, family: Family) -> Result<&ColumnFamily, EngineError> {
@@ -121,7 +204,7 @@ impl RocksEngine {
     }
 }
 
-fn database_options(cache: &Cache, unwritten_bytes: usize) -> Options {
+fn database_options(cache: &Cache, unwritten_bytes: usize, wal_bytes_max: u64) -> Options {
     let mut options = Options::default();
     options.create_if_missing(true);
     options.create_missing_column_families(true);
@@ -131,7 +214,7 @@ fn database_options(cache: &Cache, unwritten_bytes: usize) -> Options {
     options.set_track_and_verify_wals_in_manifest(true);
     // A reused log file ends in old records, which a torn tail cannot be told from.
     options.set_recycle_log_file_num(0);
-    options.set_max_total_wal_size(WAL_BYTES_MAX);
+    options.set_max_total_wal_size(wal_bytes_max);
     // One log holds a whole batch, so families need not be flushed together.
     options.set_atomic_flush(false);
     options.set_unordered_write(false);
@@ -235,6 +318,9 @@ impl Engine for RocksEngine {
     }
 
     fn commit(&self, batch: Batch, durability: Durability) -> Result<(), EngineError> {
+        if self.access != Access::Write {
+            return Err(EngineError::Full("opened for reading alone".into()));
+        }
         let mut writes = WriteBatch::default();
         for op in batch.ops() {
             match op {
@@ -254,6 +340,9 @@ impl Engine for RocksEngine {
     }
 
     fn sync(&self) -> Result<(), EngineError> {
+        if self.access != Access::Write {
+            return Ok(());
+        }
         self.rows.flush_wal(true).map_err(error)
     }
 
@@ -273,9 +362,19 @@ impl Engine for RocksEngine {
 
     fn health(&self) -> Result<Health, EngineError> {
         let number = |name| self.rows.property_int_value(name).map_err(error);
+        let mut unwritten_bytes = 0;
+        for family in Family::ALL {
+            let name = properties::CUR_SIZE_ALL_MEM_TABLES;
+            let bytes = self.rows.property_int_value_cf(self.family(family)?, name);
+            unwritten_bytes += bytes.map_err(error)?.unwrap_or(0);
+        }
+        let volume = volume(self.rows.path()).ok();
         Ok(Health {
             stalled: number(properties::IS_WRITE_STOPPED)?.unwrap_or(0) != 0,
             background_errors: number(properties::BACKGROUND_ERRORS)?.unwrap_or(0),
+            free_bytes: volume.map(|volume| volume.free_bytes),
+            volume_bytes: volume.map(|volume| volume.bytes),
+            unwritten_bytes,
         })
     }
 
@@ -304,6 +403,27 @@ impl Engine for RocksEngine {
     }
 }
 
+/// A volume, as its file system tells of it.
+#[derive(Debug, Clone, Copy)]
+struct Volume {
+    bytes: u64,
+    /// What one who is not root may still write.
+    free_bytes: u64,
+}
+
+fn volume(path: &Path) -> io::Result<Volume> {
+    let told = rustix::fs::statvfs(path)?;
+    Ok(Volume {
+        bytes: told.f_blocks.saturating_mul(told.f_frsize),
+        free_bytes: told.f_bavail.saturating_mul(told.f_frsize),
+    })
+}
+
+fn wal_bytes_max(path: &Path) -> u64 {
+    let part = volume(path).map_or(WAL_BYTES_MAX, |volume| volume.bytes / WAL_VOLUME_PART);
+    part.clamp(1 << 20, WAL_BYTES_MAX)
+}
+
 fn scan_options(family: Family, range: &Range) -> ReadOptions {
     let mut options = ReadOptions::default();
     if let Some(end) = range.end() {
@@ -318,59 +438,43 @@ fn scan_options(family: Family, range: &Range) -> ReadOptions {
     options
 }
 
-/// Makes the directory, and holds it against other processes until the file is dropped.
-fn lock(directory: &Path) -> Result<File, OpenError> {
-    make_directory(directory)?;
+/// Holds a directory against other processes until the file is dropped.
+pub(super) fn lock(directory: &Path) -> Result<Arc<File>, OpenError> {
     let path = directory.join("lock");
     let file = match File::options().create(true).truncate(false).write(true).open(&path) {
         Ok(file) => file,
         Err(source) => return Err(OpenError::Directory { path, source }),
     };
     match file.try_lock() {
-        Ok(()) => Ok(file),
+        Ok(()) => Ok(Arc::new(file)),
         Err(TryLockError::WouldBlock) => Err(OpenError::Locked(directory.to_path_buf())),
         Err(TryLockError::Error(source)) => Err(OpenError::Directory { path, source }),
     }
 }
 
-/// Makes a directory, and those above it, durably.
-fn make_directory(path: &Path) -> Result<(), OpenError> {
-    if path.is_dir() {
-        return Ok(());
-    }
-    let parent = match path.parent() {
-        Some(parent) if parent != Path::new("") => parent,
-        Some(_) | None => Path::new("."),
-    };
-    make_directory(parent)?;
-    let made = private().create(path).and_then(|()| sync_directory(parent));
-    made.map_err(|source| OpenError::Directory { path: PathBuf::from(path), source })
-}
-
-/// A new name outlives a power cut once the directory that holds it is synced.
-fn sync_directory(path: &Path) -> io::Result<()> {
-    // Other systems do not open directories as files.
-    if cfg!(unix) { File::open(path)?.sync_all() } else { Ok(()) }
-}
-
-/// Makes a directory that only its user can enter: 0700.
-fn private() -> fs::DirBuilder {
-    let mut builder = fs::DirBuilder::new();
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder
-}
-
 /// RocksDB names a damaged table, but a damaged log only in its own log file, anew at each opening.
-fn open_error(path: &Path, fault: rocksdb::Error) -> OpenError {
+fn open_error(path: &Path, access: Access, fault: rocksdb::Error) -> OpenError {
     let error = error(fault);
     if let EngineError::Corrupt(what) = &error
+        // One who only reads writes no log file, and the one that is there is of another opening.
+        && access == Access::Write
         && let Ok(report) = fs::read_to_string(path.join("LOG"))
         && let Some(file) = report.lines().find_map(dropping_from)
     {
         return OpenError::Damaged(format!("{file}: {what}"));
     }
     error.into()
+}
+
+/// Says so where the log ended in the middle of a record: mostly power was lost, and nothing of it
+/// was acknowledged. A log that was cut between two records, or that is gone, tells nothing.
+fn tell_of_a_torn_log(path: &Path) {
+    let report = fs::read_to_string(path.join("LOG")).unwrap_or_default();
+    for line in report.lines().filter(|line| dropping_from(line).is_some()) {
+        let what = line.split_once(".cc:").map_or(line, |(_, what)| what);
+        let what = what.split_once("] ").map_or(what, |(_, what)| what);
+        tracing::warn!(what, "the log ends in the middle of a record, which is left out");
+    }
 }
 
 /// The file of a line `DATE THREAD [WARN] [SOURCE.cc:LINE] FILE: dropping 123 bytes; Corruption: …`.
@@ -383,7 +487,8 @@ fn dropping_from(line: &str) -> Option<&str> {
 fn error(fault: rocksdb::Error) -> EngineError {
     let kind = fault.kind();
     let message = fault.into_string();
-    if kind == ErrorKind::Corruption {
+    // A file that RocksDB knows of and that is not there is damage, too.
+    if kind == ErrorKind::Corruption || message.contains("No such file or directory") {
         EngineError::Corrupt(message)
     } else if message.contains("No space left on device") {
         EngineError::Full(message)

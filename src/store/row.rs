@@ -37,7 +37,7 @@ pub struct Head {
     pub deleted: bool,
     /// It is over a limit of this node, and may not grow.
     pub oversize: bool,
-    /// Bytes meant for it were refused and are kept for inspection.
+    /// What was stored of it was damaged and is kept aside: it is neither read nor written.
     pub quarantined: bool,
     /// Its view is not made yet.
     pub view_stale: bool,

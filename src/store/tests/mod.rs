@@ -6,6 +6,7 @@ mod conformance;
 mod disk;
 mod opening;
 mod reading;
+mod upkeep;
 
 use super::{
     Commit, CommitError, Committer, Durability, Engine, Fresh, Head, List, Log, MemoryEngine,

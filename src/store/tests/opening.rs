@@ -140,3 +140,21 @@ fn one_damaged_head_is_one_document_less() {
     assert_eq!(again.put("notes/a", "3"), 3, "no seq is given twice");
     assert_eq!(frame::HEADER_BYTES, 10);
 }
+
+#[test]
+fn a_full_disk_opens_for_reading_what_is_there_and_nothing_new() {
+    use crate::store::{CommitError, EngineError, Fault};
+    let (engine, mut bench) = Bench::new();
+    bench.put("notes/a", "1");
+    engine.inject(Fault::Full { after: 0 });
+    let mut again = Bench::open(Arc::<MemoryEngine>::clone(&engine), 2);
+    assert_eq!(again.json("notes/a"), Some("1".into()));
+    let refused = again.try_put("notes/a", "2");
+    assert!(matches!(refused, Err(CommitError::Poisoned(EngineError::Full(_)))), "{refused:?}");
+    let new = MemoryEngine::new();
+    new.inject(Fault::Full { after: 0 });
+    assert!(matches!(open(Arc::new(new), 1), Err(OpenError::Engine(EngineError::Full(_)))));
+    engine.heal();
+    let last = Bench::open(engine, 3);
+    assert_eq!(last.store.incarnations().len(), 2, "the start that wrote nothing left nothing");
+}
