@@ -94,6 +94,14 @@ pub(crate) enum Command {
     Import(Import),
     /// Write all documents of a collection to a file or standard output, one a line
     Export(Export),
+    /// Back a running node up
+    Backup(Backup),
+    /// Make a data directory from a backup
+    Restore(Restore),
+    /// Say what is wrong with a data directory that no node has open
+    Check(Check),
+    /// Make a damaged data directory sound, and say what that costs
+    Repair(Repair),
     /// Say which version this is
     Version,
 }
@@ -304,6 +312,61 @@ impl FromStr for Field {
         let pointer: Pointer = text.parse().map_err(|_| "no JSON Pointer (RFC 6901)".to_owned())?;
         Ok(Self(pointer.0))
     }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Backup {
+    /// A directory on the node's machine that does not exist yet; with --url, a name below the
+    /// node's `backup_directory`
+    pub(crate) directory: PathBuf,
+    /// The data directory of the node, which is reached through the socket in it
+    /// [default: as configured, or ./tombolo-data]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: Option<PathBuf>,
+    /// The node, over the network
+    #[arg(long, conflicts_with = "data")]
+    pub(crate) url: Option<String>,
+    /// The access token
+    #[arg(long, env = "TOMBOLO_TOKEN", hide_env_values = true)]
+    pub(crate) token: Option<String>,
+    /// Longest wait for the backup
+    #[arg(long, value_name = "SECONDS", default_value = "3600", value_parser = seconds)]
+    pub(crate) timeout: Duration,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Restore {
+    /// The backup
+    pub(crate) from: PathBuf,
+    /// Where it goes: a directory that is empty or not there
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: PathBuf,
+    /// Beside the node that was backed up, and not in its place: be another node
+    #[arg(long)]
+    pub(crate) new_node: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Check {
+    /// The data directory
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Repair {
+    /// The data directory
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: PathBuf,
+    /// Change nothing; say what would be done
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Pass over what cannot be read at all, acknowledged writes too
+    #[arg(long)]
+    pub(crate) salvage: bool,
+    /// A collection that there was, should its name be lost (repeatable)
+    #[arg(long, value_name = "NAME")]
+    pub(crate) collection: Vec<Collection>,
 }
 
 /// A patch's kind.

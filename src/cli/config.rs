@@ -58,6 +58,8 @@ const RANGES: &[(&str, RangeInclusive<u64>)] = &[
     ("limits.request_seconds_max", 1..=SECONDS_MAX),
     ("limits.stop_seconds_max", 1..=SECONDS_MAX),
     ("limits.streams_max", 1..=COUNT_MAX),
+    // As much as a volume may hold.
+    ("storage.min_free_bytes", 0..=1 << 50),
 ];
 
 /// The configuration of a node.
@@ -80,6 +82,19 @@ pub(crate) struct Config {
     pub(crate) cache: Cache,
     /// Every bound.
     pub(crate) limits: Limits,
+    /// How the disk is used.
+    pub(crate) storage: Storage,
+    /// Where backups go that are asked for over the network; nowhere if there is none.
+    pub(crate) backup_directory: Option<PathBuf>,
+}
+
+/// How the disk is used.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Storage {
+    /// Free bytes below which writes are refused; none: 256 MiB, or 5 % of the volume if that is
+    /// less.
+    pub(crate) min_free_bytes: Option<u64>,
 }
 
 /// Budgets of memory.
@@ -145,6 +160,8 @@ impl Default for Config {
             log_format: LogFormat::Text,
             cache: Cache { documents_bytes: 256 << 20, blocks_bytes: 256 << 20 },
             limits,
+            storage: Storage::default(),
+            backup_directory: None,
         }
     }
 }
@@ -189,7 +206,10 @@ impl Config {
         let mut refused = Vec::new();
         for (name, range) in RANGES {
             let number = settings.pointer(&format!("/{}", name.replace('.', "/")));
-            if !number.and_then(Value::as_u64).is_some_and(|number| range.contains(&number)) {
+            // What has no number of its own is told by the machine.
+            let unset = number.is_some_and(Value::is_null);
+            let within = number.and_then(Value::as_u64).is_some_and(|n| range.contains(&n));
+            if !unset && !within {
                 refused.push(format!("`{name}` is from {} to {}", range.start(), range.end()));
             }
         }
@@ -226,6 +246,7 @@ impl Config {
             header_bytes_max: self.limits.header_bytes_max,
             header_count_max: self.limits.header_count_max,
             hosts: self.hosts()?,
+            backup_directory: self.backup_directory.clone(),
         })
     }
 
@@ -403,7 +424,7 @@ mod tests {
     fn every_number_has_a_range_and_its_ends_work() {
         let defaults = serde_json::to_value(Config::default()).unwrap();
         let mut names = Vec::new();
-        for section in ["cache", "limits"] {
+        for section in ["cache", "limits", "storage"] {
             let settings = defaults[section].as_object().unwrap();
             names.extend(settings.keys().map(|name| format!("{section}.{name}")));
         }

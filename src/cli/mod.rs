@@ -6,10 +6,15 @@
 //! - Commands that talk to a node use its HTTP interface, as any client would.
 
 mod args;
+mod backup;
+#[cfg(feature = "rocksdb")]
+mod check;
 mod client;
 mod config;
 mod export;
 mod failure;
+#[cfg(feature = "rocksdb")]
+mod folder;
 mod get;
 mod import;
 mod input;
@@ -19,11 +24,16 @@ mod pasted;
 mod patch;
 mod progress;
 mod put;
+#[cfg(feature = "rocksdb")]
+mod repair;
+#[cfg(feature = "rocksdb")]
+mod restore;
 mod rm;
 mod row;
 mod rows;
 mod run;
 mod serve;
+mod socket;
 mod upload;
 mod version;
 

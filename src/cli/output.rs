@@ -23,6 +23,12 @@ pub(crate) fn talk(text: &str) {
     let _ = writeln!(io::stderr(), "{text}");
 }
 
+/// Says how far it has come, over what was said before.
+pub(crate) fn over(text: &str) {
+    // If nobody listens, there is nobody to tell.
+    let _ = write!(io::stderr(), "\r{text}\u{1b}[K\r");
+}
+
 /// Writes JSON: as it came for programs, indented for people.
 pub(crate) fn json(bytes: &[u8], format: Format) -> anyhow::Result<()> {
     match format {

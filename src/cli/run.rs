@@ -2,9 +2,12 @@
 
 use super::{
     args::{Command, CommandLine},
+    backup,
     client::Client,
     export, failure, get, import, ls, output, patch, put, rm, serve, version,
 };
+#[cfg(feature = "rocksdb")]
+use super::{check, repair, restore};
 use clap::Parser;
 use std::{ffi::OsString, process::ExitCode};
 use tokio::runtime::{Builder, Runtime};
@@ -47,6 +50,17 @@ fn execute(CommandLine { voice, command }: CommandLine) -> anyhow::Result<()> {
         }
         Command::Export(line) => {
             one_thread()?.block_on(export::run(&client(&line.remote)?, &line, voice))
+        }
+        Command::Backup(line) => one_thread()?.block_on(backup::run(&line, voice)),
+        #[cfg(feature = "rocksdb")]
+        Command::Restore(line) => restore::run(&line, voice),
+        #[cfg(feature = "rocksdb")]
+        Command::Check(line) => check::run(&line, voice),
+        #[cfg(feature = "rocksdb")]
+        Command::Repair(line) => repair::run(&line, voice),
+        #[cfg(not(feature = "rocksdb"))]
+        Command::Restore(_) | Command::Check(_) | Command::Repair(_) => {
+            anyhow::bail!("built without storage: there are no data directories")
         }
         Command::Version => version::run(voice),
     }

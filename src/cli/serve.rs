@@ -4,7 +4,7 @@ use super::{
     args::{LogFormat, Serve, Voice},
     config::Config,
     failure::Failure,
-    output,
+    output, socket,
 };
 use crate::{
     http,
@@ -12,24 +12,45 @@ use crate::{
     store::{self, Engine},
 };
 use anyhow::{Context, bail};
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 use tokio::{
     net::TcpListener,
     signal::unix::{Signal, SignalKind, signal},
-    sync::oneshot,
+    sync::watch,
+    time::Instant,
 };
 use tracing_subscriber::EnvFilter;
+
+/// Longest wait for what still reads the data that is to be opened anew.
+const REOPEN_TIME: Duration = Duration::from_secs(30);
+/// Pause before the data is tried again.
+const REOPEN_PAUSE: Duration = Duration::from_millis(100);
 
 /// Runs the command.
 pub(crate) async fn run(flags: &Serve, voice: Voice) -> anyhow::Result<()> {
     let config = Config::load(flags)?;
     log(&config, voice)?;
     let mut signals = Signals::new()?;
-    let node = start(&config)?;
+    let (tell, told) = watch::channel(false);
+    let twice = async {
+        signals.next().await;
+        tracing::info!("stopping");
+        tell.send_replace(true);
+        signals.next().await;
+    };
+    tokio::select! {
+        served = serve(&config, told) => served,
+        () = twice => bail!("told to stop a second time, and stopped at once"),
+    }
+}
+
+/// Serves until told to stop, over as many openings of the data as that takes.
+async fn serve(config: &Config, mut told: watch::Receiver<bool>) -> anyhow::Result<()> {
+    let mut node = start(config)?;
     let listen = config.listen;
     let listener = TcpListener::bind(listen).await.with_context(|| listen.to_string())?;
+    let listener = listener.into_std()?;
     let address = listener.local_addr()?;
-    let api = http::Api::new(node.clone(), config.http()?);
     let listening = format!("listening on http://{address} node {}", node.id());
     output::talk(&match config.log_format {
         LogFormat::Text => listening,
@@ -40,24 +61,77 @@ pub(crate) async fn run(flags: &Serve, voice: Voice) -> anyhow::Result<()> {
     } else {
         tracing::warn!("--insecure: whoever reaches {address} may read and write, in clear text");
     }
+    loop {
+        let listener = TcpListener::from_std(listener.try_clone()?)?;
+        if serve_once(config, node, listener, &mut told).await? == End::Stop {
+            return Ok(());
+        }
+        tracing::info!("the disk has room again: opening the data anew");
+        node = reopen(config, &mut told).await?;
+    }
+}
 
-    let (tell, told) = oneshot::channel::<()>();
-    let serving = async {
+/// Why a node's data was closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    Stop,
+    Reopen,
+}
+
+/// Serves one opening of the data.
+async fn serve_once(
+    config: &Config,
+    node: Node,
+    listener: TcpListener,
+    told: &mut watch::Receiver<bool>,
+) -> anyhow::Result<End> {
+    let api = http::Api::new(node.clone(), config.http()?);
+    let (tell, ended) = watch::channel(None);
+    let stop = || {
+        let mut ended = ended.clone();
         // However the wait ends, it is time to stop.
-        let stop = async { drop(told.await) };
-        let traffic = api.traffic();
-        http::serve(listener, api.into_service(), config.connections(), traffic, stop).await;
-        node.stop().await;
+        async move { drop(ended.wait_for(Option::is_some).await) }
     };
-    let twice = async {
-        signals.next().await;
-        tracing::info!("stopping");
-        drop(tell);
-        signals.next().await;
+    let owner = owner(config, api.for_owner(), stop());
+    let (bounds, traffic) = (config.connections(), api.traffic());
+    let network = http::serve(listener, api.into_service(), bounds, traffic, stop());
+    let waiting = async {
+        let end = tokio::select! {
+            _ = told.wait_for(|told| *told) => End::Stop,
+            () = node.wants_reopening() => End::Reopen,
+        };
+        tell.send_replace(Some(end));
+        end
     };
-    tokio::select! {
-        () = serving => Ok(()),
-        () = twice => bail!("told to stop a second time, and stopped at once"),
+    let ((), (), end) = tokio::join!(owner, network, waiting);
+    node.stop().await;
+    Ok(end)
+}
+
+/// Serves the socket in the data directory, which only its owner can reach.
+async fn owner(config: &Config, api: http::Api, stop: impl Future<Output = ()>) {
+    match socket::bind(&config.data) {
+        Ok(bound) => {
+            let (listener, _name) = bound.split();
+            let (bounds, traffic) = (config.connections(), api.traffic());
+            http::serve(listener, api.into_service(), bounds, traffic, stop).await;
+        }
+        Err(error) => tracing::warn!("no socket for commands on this machine: {error:#}"),
+    }
+}
+
+/// Starts the node again in the same process. What is still being read of the data that was closed
+/// keeps it from being opened for a moment.
+async fn reopen(config: &Config, told: &mut watch::Receiver<bool>) -> anyhow::Result<Node> {
+    let last = Instant::now() + REOPEN_TIME;
+    loop {
+        match start(config) {
+            Err(error) if Instant::now() < last && !*told.borrow_and_update() => {
+                tracing::debug!("not open yet: {error:#}");
+                tokio::time::sleep(REOPEN_PAUSE).await;
+            }
+            started => return started,
+        }
     }
 }
 
@@ -66,6 +140,7 @@ fn start(config: &Config) -> anyhow::Result<Node> {
     let options = Options {
         durability: config.durability.into(),
         documents_bytes: config.cache.documents_bytes,
+        min_free_bytes: config.storage.min_free_bytes,
         limits: config.document(),
         ..Options::default()
     };
@@ -74,8 +149,15 @@ fn start(config: &Config) -> anyhow::Result<Node> {
 
 #[cfg(feature = "rocksdb")]
 fn engine(config: &Config) -> anyhow::Result<Arc<dyn Engine>> {
-    let options = store::RocksOptions { blocks_bytes: config.cache.blocks_bytes };
-    let engine = store::RocksEngine::open(&config.data, options);
+    use store::{EngineError, OpenError, RocksEngine, RocksOptions};
+    let options = RocksOptions { blocks_bytes: config.cache.blocks_bytes };
+    let engine = match RocksEngine::open(&config.data, options) {
+        Err(OpenError::Engine(EngineError::Full(why))) => {
+            tracing::error!(why, "the disk is full: the data is open for reading alone");
+            RocksEngine::open_read_only(&config.data, options)
+        }
+        opened => opened,
+    };
     Ok(Arc::new(engine.with_context(|| config.data.display().to_string())?))
 }
 

@@ -21,7 +21,7 @@ use std::{
     convert::Infallible,
     future::poll_fn,
     io,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     pin::pin,
     sync::{
         Arc, Mutex, PoisonError,
@@ -32,7 +32,7 @@ use std::{
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpStream, UnixListener, UnixStream},
     sync::{Notify, OwnedSemaphorePermit, Semaphore},
     task::JoinSet,
     time::{self, Instant},
@@ -57,6 +57,16 @@ impl Listener for TcpListener {
         let (stream, address) = Self::accept(self).await?;
         stream.set_nodelay(true)?;
         Ok((stream, address))
+    }
+}
+
+impl Listener for UnixListener {
+    type Stream = UnixStream;
+
+    /// Who comes by a socket of the file system is on this machine.
+    async fn accept(&mut self) -> io::Result<(UnixStream, SocketAddr)> {
+        let (stream, _) = Self::accept(self).await?;
+        Ok((stream, SocketAddr::from((Ipv4Addr::LOCALHOST, 0))))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::{Api, Hosts, problem::Problem, trace::Ids};
 use axum::{body::Body, http::request::Parts};
-use std::{borrow::Cow, time::Duration};
+use std::{borrow::Cow, path::PathBuf, time::Duration};
 
 /// One request on its way to its handler.
 #[derive(Debug)]
@@ -39,6 +39,8 @@ pub struct Options {
     pub header_count_max: usize,
     /// The hosts that requests may be for.
     pub hosts: Hosts,
+    /// Where backups that are asked for over the network go; `None`: nowhere.
+    pub backup_directory: Option<PathBuf>,
 }
 
 impl Default for Options {
@@ -50,6 +52,7 @@ impl Default for Options {
             header_bytes_max: 16 << 10,
             header_count_max: 64,
             hosts: Hosts::default(),
+            backup_directory: None,
         }
     }
 }

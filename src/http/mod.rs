@@ -12,6 +12,7 @@
 
 mod accept;
 mod access;
+mod backup;
 mod body;
 mod bulk;
 mod coding;
@@ -66,6 +67,7 @@ const ROUTES: &[Line] = &[
     ("GET", "/v1/_collections", node!(list::collections)),
     ("GET", "/v1/_status", node!(node::status)),
     ("GET", "/v1", node!(node::about)),
+    ("POST", "/v1/_backup", node!(backup::make)),
     ("GET", "/livez", node!(node::live)),
     ("GET", "/readyz", node!(node::ready)),
     ("GET", "/metrics", node!(metrics::page)),

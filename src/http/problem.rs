@@ -78,6 +78,8 @@ pub enum Code {
     NotReady,
     /// The stored document is damaged.
     Quarantined,
+    /// There is no room for writes.
+    DiskFull,
 }
 
 /// What the table says of a code.
@@ -123,6 +125,7 @@ impl Code {
         Self::ReadOnly,
         Self::NotReady,
         Self::Quarantined,
+        Self::DiskFull,
     ];
 
     /// The one table.
@@ -171,6 +174,7 @@ impl Code {
             Self::ReadOnly => ("read_only", 503, "The node takes no writes", None),
             Self::NotReady => ("not_ready", 503, "The node is not ready", Some(1)),
             Self::Quarantined => ("quarantined", 503, "The stored document is damaged", None),
+            Self::DiskFull => ("disk_full", 507, "There is no room for writes", Some(5)),
         };
         Meaning { name, status, title, retry_after }
     }
@@ -357,7 +361,10 @@ impl From<node::Error> for Problem {
             }
             node::Error::AnotherRequest => Self::new(Code::IdempotencyMismatch, text),
             node::Error::ReadOnly(_) => Self::new(Code::ReadOnly, text),
-            node::Error::Stalled => Self::new(Code::WriteStalled, text),
+            node::Error::DiskFull => Self::new(Code::DiskFull, text),
+            node::Error::Stalled | node::Error::WritesStopped => {
+                Self::new(Code::WriteStalled, text)
+            }
             node::Error::Damaged(what) => {
                 Self { cause: Some(what.clone()), ..Self::new(Code::Quarantined, what) }
             }
@@ -414,6 +421,8 @@ mod tests {
             Problem::from(error).into_response().headers().get(header::RETRY_AFTER).cloned()
         };
         assert!(retry(node::Error::Stalled).is_some());
+        assert!(retry(node::Error::WritesStopped).is_some());
+        assert!(retry(node::Error::DiskFull).is_some());
         assert!(retry(node::Error::VersionNotFound).is_some());
         assert!(retry(node::Error::ReadOnly("fsync failed".into())).is_none());
     }

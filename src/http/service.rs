@@ -42,7 +42,16 @@ const NOSNIFF: HeaderValue = HeaderValue::from_static("nosniff");
 
 /// The interface of one node; clones share it.
 #[derive(Debug, Clone)]
-pub struct Api(Arc<Inner>);
+pub struct Api(Arc<Inner>, Door);
+
+/// How a request came in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Door {
+    /// By a port, which others may reach.
+    Network,
+    /// By the socket in the data directory, which its owner alone can open.
+    Owner,
+}
 
 #[derive(Debug)]
 struct Inner {
@@ -60,7 +69,7 @@ impl Api {
     pub fn new(node: Node, options: Options) -> Self {
         let origin = Origin::new(node.incarnation().to_string(), node.chance());
         let (traffic, requests) = (Arc::default(), AtomicU64::new(0));
-        Self(Arc::new(Inner { node, options, traffic, origin, requests }))
+        Self(Arc::new(Inner { node, options, traffic, origin, requests }), Door::Network)
     }
 
     /// What the interface counts.
@@ -71,6 +80,17 @@ impl Api {
     /// Runs `log`, whose lines carry the ids of a request.
     pub(crate) fn log(&self, ids: &Ids, log: impl FnOnce()) {
         self.0.origin.span(ids).in_scope(log);
+    }
+
+    /// The same, for who comes by the socket in the data directory.
+    #[must_use]
+    pub fn for_owner(&self) -> Self {
+        Self(Arc::clone(&self.0), Door::Owner)
+    }
+
+    /// How requests come in.
+    pub(crate) fn door(&self) -> Door {
+        self.1
     }
 
     /// The node.

@@ -53,6 +53,10 @@ impl Ambient {
         Self(source)
     }
 
+    pub(super) fn unix_ms(&self) -> u64 {
+        self.0.unix_ms()
+    }
+
     pub(super) fn unix_seconds(&self) -> i64 {
         i64::try_from(self.0.unix_ms() / 1000).unwrap_or(i64::MAX)
     }
@@ -61,7 +65,8 @@ impl Ambient {
         self.0.chance()
     }
 
-    pub(super) fn node_id(&self) -> NodeId {
+    /// The id of a new node.
+    pub fn node_id(&self) -> NodeId {
         NodeId::from_bytes(self.0.chance())
     }
 

@@ -4,12 +4,12 @@
 
 use super::{
     figures::{Metrics, nanoseconds},
+    guard::Guard,
     shard::Event,
-    status::Status,
 };
 use crate::{
     ident::DocumentId,
-    store::{Commit, Committer, Durability},
+    store::{Commit, Committer, Durability, EngineError},
 };
 use std::{sync::Arc, time::Duration};
 use tokio::{
@@ -45,7 +45,7 @@ pub(super) async fn run(
     mut committer: Committer,
     mut prepared: Receiver<Group>,
     shards: Vec<UnboundedSender<Event>>,
-    status: Arc<Status>,
+    guard: Guard,
     metrics: Arc<Metrics>,
     durability: Durability,
 ) {
@@ -53,6 +53,7 @@ pub(super) async fn run(
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut unsynced = false;
     let mut messages = Vec::new();
+    let mut looked = guard.status.room();
     loop {
         tokio::select! {
             count = prepared.recv_many(&mut messages, GROUP_MESSAGES_MAX) => {
@@ -61,35 +62,43 @@ pub(super) async fn run(
                 }
                 unsynced = durability == Durability::Relaxed;
                 let messages = std::mem::take(&mut messages);
-                write(&mut committer, messages, &shards, &status, &metrics);
+                let bytes = write(&mut committer, messages, &shards, &guard, &metrics);
+                // Once to the log, and once to a table.
+                if guard.status.spend(bytes.saturating_mul(2), looked) {
+                    guard.look();
+                    looked = guard.status.room();
+                }
             }
             _ = ticks.tick(), if unsynced => {
                 unsynced = false;
-                sync(&mut committer, &status);
+                sync(&mut committer, &guard);
             }
         }
     }
-    sync(&mut committer, &status);
+    sync(&mut committer, &guard);
 }
 
-fn sync(committer: &mut Committer, status: &Status) {
+fn sync(committer: &mut Committer, guard: &Guard) {
     if let Err(error) = committer.sync() {
-        status.set_read_only(&error.to_string());
+        guard.status.fail(error.engine());
     }
 }
 
+/// Writes a group, and answers. Gives how many bytes there were.
 fn write(
     committer: &mut Committer,
     messages: Vec<Group>,
     shards: &[UnboundedSender<Event>],
-    status: &Status,
+    guard: &Guard,
     metrics: &Metrics,
-) {
+) -> u64 {
+    let mut bytes = 0;
     let mut commits = Vec::new();
     let mut places = Vec::new();
     for message in messages {
         for Ticket { id, load, number, commit } in message.commits {
             places.push((message.shard, id, load, number));
+            bytes += commit.bytes();
             commits.push(commit);
         }
     }
@@ -102,9 +111,12 @@ fn write(
             results.into_iter().map(|result| result.map(|_| ()).map_err(Into::into)).collect()
         }
         Err(error) => {
-            let reason = error.to_string();
-            status.set_read_only(&reason);
-            vec![Err(super::Error::ReadOnly(reason)); places.len()]
+            guard.status.fail(error.engine());
+            let refused = match error.engine() {
+                EngineError::Full(_) => super::Error::DiskFull,
+                _ => super::Error::ReadOnly(error.to_string()),
+            };
+            vec![Err(refused); places.len()]
         }
     };
     for ((shard, id, load, number), result) in places.into_iter().zip(results) {
@@ -113,4 +125,5 @@ fn write(
             let _ = shard.send(Event::Committed { id, load, number, result });
         }
     }
+    bytes
 }

@@ -31,6 +31,13 @@ pub enum Error {
     /// is found then is not known.
     #[error("the node is read-only: {0}")]
     ReadOnly(String),
+    /// There is no room on the disk; writes go on by themselves once there is. Whether a write that
+    /// was under way is found then is not known.
+    #[error("the disk is full: reads go on, and so do writes once there is room")]
+    DiskFull,
+    /// The engine takes no writes until flushes or compactions have caught up; try again.
+    #[error("writes wait for the storage engine to catch up")]
+    WritesStopped,
     /// Too much is waiting; try again.
     #[error("too many requests are waiting for this document")]
     Stalled,

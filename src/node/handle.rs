@@ -4,6 +4,7 @@ use super::{
     Ambient, Error, ListQuery, Page, Reading, Representation, StartError, Write, Written,
     committer,
     figures::{Figures, Loaded, Metrics, ShardMetrics},
+    guard::Guard,
     read::{self, Found, PAGE_BYTES_MAX},
     shard::{Event, Shard, ShardOptions},
     status::Status,
@@ -13,12 +14,13 @@ use super::{
 use crate::{
     doc::{Conflict, Form, Limits},
     ident::{Collection, IncarnationId, Key, Name, NodeId, Version},
-    store::{CollectionCount, Durability, Engine, Fresh, Store},
+    store::{Backup, BackupError, CollectionCount, Durability, Engine, Fresh, Store},
 };
 use bytes::Bytes;
 use std::{
     future::Future,
     io,
+    path::PathBuf,
     pin::Pin,
     sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll, ready},
@@ -51,6 +53,9 @@ pub struct Options {
     pub helpers: usize,
     /// Commands that one shard has not yet taken in; more wait at their callers.
     pub commands_max: usize,
+    /// Bytes of disk below which writes are refused; `None`: the least of 256 MiB and 5 % of the
+    /// volume.
+    pub min_free_bytes: Option<u64>,
     /// Commands that wait for one document; more are refused as `Stalled`.
     pub waiting_max: usize,
     /// Bounds of documents and edits.
@@ -67,6 +72,7 @@ impl Default for Options {
             shards: thread::available_parallelism().map_or(2, usize::from),
             helpers: 2 * thread::available_parallelism().map_or(2, usize::from),
             commands_max: 1024,
+            min_free_bytes: None,
             waiting_max: 4096,
             limits: Limits::default(),
             ambient: Ambient::machine(),
@@ -88,8 +94,10 @@ struct Inner {
     options: Options,
     /// One sender a shard; empty once the node stops.
     shards: Mutex<Vec<mpsc::Sender<Event>>>,
-    /// `true` once the committer has ended.
+    /// `true` once the committer and the guard have ended, and hold the store no more.
     ended: watch::Receiver<bool>,
+    /// One backup is made at a time.
+    backup: tokio::sync::Mutex<()>,
 }
 
 /// A write that its shard has been handed: done once it is durable, or refused. It is made also if
@@ -121,6 +129,15 @@ impl Node {
         let (store, committer) = Store::open(engine, fresh, options.durability)?;
         let status = Arc::new(Status::default());
         let metrics = Arc::new(Metrics::default());
+        if let Some(error) = committer.poison() {
+            status.fail(error);
+        }
+        let guard = Guard {
+            store: Arc::clone(&store),
+            status: Arc::clone(&status),
+            min_free_bytes: options.min_free_bytes,
+        };
+        guard.look();
         let shard_count = options.shards.max(1);
         let (commits, prepared) = mpsc::channel(2 * shard_count);
         let helpers = Arc::new(Semaphore::new(options.helpers.clamp(1, BLOCKING_THREADS_MAX / 2)));
@@ -161,23 +178,34 @@ impl Node {
         }
         drop(commits);
         let (ending, ended) = watch::channel(false);
-        let committing = committer::run(
-            committer,
-            prepared,
-            events,
-            Arc::clone(&status),
-            Arc::clone(&metrics),
-            options.durability,
-        );
+        let (going, gone) = watch::channel(false);
+        let guarding = guard.clone().run(ended);
+        run_thread("guard".to_owned(), async move {
+            guarding.await;
+            // Nobody has to be waiting for the end.
+            let _ = going.send(true);
+        })?;
+        let counted = Arc::clone(&metrics);
+        let committing =
+            committer::run(committer, prepared, events, guard, counted, options.durability);
         run_thread("committer".to_owned(), async move {
             committing.await;
             // Nobody has to be waiting for the end.
             let _ = ending.send(true);
         })?;
         let shards = Mutex::new(shards);
-        let started = Instant::now();
-        let inner =
-            Inner { store, status, metrics, shard_metrics, started, options, shards, ended };
+        let (started, backup) = (Instant::now(), tokio::sync::Mutex::default());
+        let inner = Inner {
+            store,
+            status,
+            metrics,
+            shard_metrics,
+            started,
+            options,
+            shards,
+            ended: gone,
+            backup,
+        };
         Ok(Self(Arc::new(inner)))
     }
 
@@ -212,13 +240,30 @@ impl Node {
     /// What is wrong, in words.
     pub fn ready(&self) -> Result<(), String> {
         self.0.status.check_writable().map_err(|error| error.to_string())?;
-        match self.0.store.health() {
-            Ok(health) if health.stalled => {
-                Err("writes are stalled: compaction has to catch up".to_owned())
-            }
-            Ok(_) => Ok(()),
-            Err(error) => Err(error.to_string()),
-        }
+        self.0.store.health().map(drop).map_err(|error| error.to_string())
+    }
+
+    /// Waits until the data should be opened anew, by another start: a commit found the disk full,
+    /// and there is room again.
+    pub async fn wants_reopening(&self) {
+        let mut reopening = self.0.status.reopening();
+        // The sender lives as long as this node.
+        let _ = reopening.wait_for(|reopen| *reopen).await;
+    }
+
+    /// Makes a backup in a directory that does not exist yet, on the machine of this node.
+    ///
+    /// # Errors
+    /// There is no backup.
+    pub async fn backup(&self, directory: PathBuf) -> Result<Backup, BackupError> {
+        let alone = self.0.backup.lock().await;
+        let (store, unix_ms) = (Arc::clone(&self.0.store), self.0.options.ambient.unix_ms());
+        let made = tokio::task::spawn_blocking(move || store.backup(&directory, unix_ms)).await;
+        drop(alone);
+        made.unwrap_or_else(|error| {
+            let path = PathBuf::from("backup");
+            Err(BackupError::Io { path, source: io::Error::other(error) })
+        })
     }
 
     /// What the node counts of itself. The engine is asked on another thread.
@@ -290,7 +335,8 @@ impl Node {
     ///
     /// # Errors
     /// `Refused`; `NotFound` and `Deleted` for deletes; `VersionNotFound`, `PreconditionFailed`,
-    /// `ReadOnly`, `Stalled`, `Damaged`, `TooManyCollections`, `Stopping`, `Internal`.
+    /// `ReadOnly`, `DiskFull`, `WritesStopped`, `Stalled`, `Damaged`, `TooManyCollections`,
+    /// `Stopping`, `Internal`.
     pub async fn write(&self, name: &Name, write: Write) -> Result<Written, Error> {
         self.begin_write(name, write).await?.await
     }
@@ -370,7 +416,7 @@ impl Node {
         self.0.status.set_stopping();
         self.0.shards.lock().unwrap_or_else(PoisonError::into_inner).clear();
         let mut ended = self.0.ended.clone();
-        // An error would mean that the committer's thread is gone, which is the end as well.
+        // An error would mean that the guard's thread is gone, which is the end as well.
         let _ = ended.wait_for(|ended| *ended).await;
     }
 

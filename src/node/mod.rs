@@ -7,6 +7,8 @@
 //! worker      runs a shard: receive, handle, act    committer runs the store's one writer
 //! read        views, lists, heads from the store    write     what a write asks and gives
 //! figures     what it counts of itself
+//! status      whether writes are taken              guard     looks at the disk and the engine
+//! check       what is wrong with a closed store     repair    what can be read of it, made sound
 //! ```
 //!
 //! What always holds:
@@ -22,11 +24,14 @@
 
 mod ambient;
 mod cache;
+mod check;
 mod committer;
 mod error;
 mod figures;
+mod guard;
 mod handle;
 mod read;
+mod repair;
 mod resident;
 mod shard;
 mod status;
@@ -37,10 +42,12 @@ mod worker;
 mod write;
 
 pub use ambient::{Ambient, Source};
+pub use check::{Told, check};
 pub use error::{Error, StartError};
 pub use figures::{Figures, Loaded};
 pub use handle::{Node, Options, Writing};
 pub use read::{ListQuery, Page, Reading, Representation, Row};
+pub use repair::repair;
 pub use write::{Once, Precondition, Write, Written};
 
-pub use crate::store::{CollectionCount, Durability, Health, Usage};
+pub use crate::store::{Backup, BackupError, CollectionCount, Durability, Health, Usage};

@@ -8,7 +8,7 @@ use crate::{
         shard::{Effect, Event, Job, Loaded, Shard, ShardOptions},
         task::{Command, Task},
     },
-    store::{Committer, Durability, Fresh, MemoryEngine, Store, Stored, Track},
+    store::{Committer, Durability, EngineError, Fresh, MemoryEngine, Store, Stored, Track},
 };
 use std::sync::Arc;
 use tokio::sync::oneshot::{self, Receiver, error::TryRecvError};
@@ -300,7 +300,7 @@ fn a_read_only_node_still_evicts() {
     let mut bench = Bench::new(0);
     let answers = [bench.write("big", &large(LARGE)), bench.write("big", r#"{"a":1}"#)];
     let jobs = bench.run();
-    bench.shard.status().set_read_only("the disk failed");
+    bench.shard.status().fail(&EngineError::Io("the disk failed".into()));
     for job in jobs {
         bench.tell(Event::Done(Box::new(job.run())));
     }
