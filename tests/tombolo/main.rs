@@ -14,12 +14,20 @@ use tombolo::{
 };
 
 mod accept;
+#[cfg(feature = "rocksdb")]
+mod backup;
 mod bulk;
 mod cli;
 mod codings;
 mod convergence;
 mod crash;
+#[cfg(feature = "rocksdb")]
+mod damage;
 mod edits;
+#[cfg(feature = "rocksdb")]
+mod faults;
+#[cfg(feature = "rocksdb")]
+mod full_disk;
 mod http;
 mod import;
 mod json_parsing;

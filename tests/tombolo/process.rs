@@ -24,27 +24,46 @@ pub(crate) struct Process {
 impl Process {
     /// Starts the program on a data folder and waits until it listens.
     pub(crate) fn start(data: &Path) -> Self {
-        Self::start_at(data, "127.0.0.1:0")
+        Self::try_start(data, |_| {})
+            .unwrap_or_else(|said| panic!("not what a node says first: {said}"))
     }
 
     /// The same, listening on an address.
     pub(crate) fn start_at(data: &Path, listen: &str) -> Self {
+        Self::try_start_at(data, listen, |_| {}).unwrap()
+    }
+
+    /// The same with settings of its own; what it says where it does not start.
+    pub(crate) fn try_start(data: &Path, set: impl FnOnce(&mut Command)) -> Result<Self, String> {
+        Self::try_start_at(data, "127.0.0.1:0", set)
+    }
+
+    fn try_start_at(
+        data: &Path,
+        listen: &str,
+        set: impl FnOnce(&mut Command),
+    ) -> Result<Self, String> {
         let began = Instant::now();
         let mut command = Command::new(env!("CARGO_BIN_EXE_tombolo"));
         command.args(["serve", "--listen", listen, "--data"]).arg(data);
         command.env_clear().env("TOMBOLO_LOG", "off").current_dir(data.parent().unwrap());
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        set(&mut command);
         let mut child = command.spawn().unwrap();
+        let mut said = BufReader::new(child.stderr.take().unwrap());
         let mut line = String::new();
-        BufReader::new(child.stderr.take().unwrap()).read_line(&mut line).unwrap();
+        said.read_line(&mut line).unwrap();
         let opened_in = began.elapsed();
         let words: Vec<&str> = line.split_whitespace().collect();
         let ["listening", "on", url, "node", id] = words[..] else {
-            panic!("not what a node says first: {line:?}, {:?}", child.wait());
+            // It has ended, or is no node: what it says ends with it.
+            let _ = child.kill();
+            said.read_to_string(&mut line).unwrap();
+            return Err(format!("{line}{:?}", child.wait()));
         };
         assert_eq!(id.len(), 32, "{line}");
         let address = url.strip_prefix("http://").unwrap().parse().unwrap();
-        Self { child, address, opened_in }
+        Ok(Self { child, address, opened_in })
     }
 
     /// A connection of its own.
@@ -72,6 +91,36 @@ impl Drop for Process {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Runs a command of the program; whether it ended well, what it printed, what it said.
+pub(crate) fn tombolo(words: &[&str]) -> (bool, String, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tombolo"));
+    command.args(words).env_clear().stdin(Stdio::null());
+    let output = command.output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (output.status.success(), text(output.stdout), text(output.stderr))
+}
+
+/// Copies the files of a data directory, which nobody writes.
+pub(crate) fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let path = entry.unwrap().path();
+        let to = to.join(path.file_name().unwrap());
+        match path.metadata().unwrap() {
+            there if there.is_dir() => copy(&path, &to),
+            there if there.is_file() => drop(std::fs::copy(&path, &to).unwrap()),
+            // A socket.
+            _ => {}
+        }
+    }
+}
+
+/// Says, past the harness, that a test was not run.
+pub(crate) fn skipped(why: &str) {
+    let mut talk = io::stderr();
+    writeln!(talk, "SKIPPED: {why}").unwrap();
 }
 
 /// Sends a signal to a process, or to `-GROUP`; whether there was one. The shell's own `kill`: not

@@ -1,0 +1,168 @@
+//! A full disk: writes are refused, reads go on, and writes begin again by themselves.
+
+use crate::process::{Client, Process, skipped, tombolo};
+use std::{
+    collections::BTreeMap,
+    fs::{self, File},
+    io::Write,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    thread,
+    time::Duration,
+};
+use tokio::time::Instant;
+
+/// Longest wait for writes to begin again.
+const RESUME_TIME: Duration = Duration::from_secs(60);
+
+/// A small volume of its own, for as long as the value lives.
+struct Volume(PathBuf);
+
+impl Volume {
+    /// `None`: only root may mount.
+    fn mount(path: &Path, size: &str) -> Option<Self> {
+        fs::create_dir_all(path).unwrap();
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", &format!("size={size}"), "tombolo-test"]).arg(path);
+        let mounted = mount.stderr(Stdio::null()).status();
+        mounted.is_ok_and(|status| status.success()).then(|| Self(path.to_path_buf()))
+    }
+}
+
+impl Drop for Volume {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+/// What was acknowledged: the number in each document.
+type Acknowledged = BTreeMap<String, u64>;
+
+/// A value that does not compress.
+fn value(number: u64) -> String {
+    let mut random = fastrand::Rng::with_seed(number);
+    let noise: String = (0..6_000).map(|_| random.alphanumeric()).collect();
+    format!(r#"{{"number":{number},"noise":"{noise}"}}"#)
+}
+
+/// One write; the status of its answer, and its code.
+fn put(client: &mut Client, number: u64, acknowledged: &mut Acknowledged) -> (u16, String) {
+    let key = format!("d{}", number % 5_000);
+    let path = format!("/v1/full/{key}");
+    let fields = [("content-type", "application/json")];
+    let answer = client.send("PUT", &path, &fields, value(number).as_bytes()).unwrap();
+    if answer.status < 300 {
+        acknowledged.insert(key, number);
+        return (answer.status, String::new());
+    }
+    (answer.status, answer.json()["code"].as_str().unwrap().to_owned())
+}
+
+/// Writes until the disk is full; the next number.
+fn fill(process: &Process, from: u64, acknowledged: &mut Acknowledged) -> u64 {
+    let mut client = process.client();
+    for number in from.. {
+        match put(&mut client, number, acknowledged) {
+            (200 | 201, _) => assert!(number < from + 50_000, "the disk is never full"),
+            refused => {
+                assert_eq!(refused, (507, "disk_full".to_owned()), "at {number}");
+                return number + 1;
+            }
+        }
+    }
+    unreachable!()
+}
+
+/// Writes as soon as that can be.
+fn resume(process: &Process, from: u64, acknowledged: &mut Acknowledged) -> u64 {
+    let last = Instant::now() + RESUME_TIME;
+    for number in from.. {
+        // The data may be opened anew meanwhile, and connections with it.
+        let written = Client::connect(process.address).is_ok_and(|mut client| {
+            let fields = [("content-type", "application/json")];
+            let path = format!("/v1/full/d{}", number % 5_000);
+            let answer = client.send("PUT", &path, &fields, value(number).as_bytes());
+            answer.is_ok_and(|answer| answer.status < 300)
+        });
+        if written {
+            acknowledged.insert(format!("d{}", number % 5_000), number);
+            return number + 1;
+        }
+        assert!(Instant::now() < last, "writes do not begin again");
+        #[expect(clippy::disallowed_methods, reason = "a process of its own takes real time")]
+        thread::sleep(Duration::from_millis(50));
+    }
+    unreachable!()
+}
+
+/// Every document that was acknowledged is as it was acknowledged, or as `maybe` says.
+fn check(process: &Process, acknowledged: &Acknowledged, refused: bool) {
+    let mut client = process.client();
+    for (key, number) in acknowledged {
+        let answer = client.send("GET", &format!("/v1/full/{key}"), &[], b"").unwrap();
+        assert_eq!(answer.status, 200, "{key}: {}", answer.json());
+        assert_eq!(answer.json()["number"], *number, "{key}");
+    }
+    assert_eq!(client.send("GET", "/livez", &[], b"").unwrap().status, 200);
+    let ready = client.send("GET", "/readyz", &[], b"").unwrap();
+    if refused {
+        assert_eq!(ready.status, 503);
+        assert!(ready.json()["detail"].as_str().unwrap().contains("disk is full"));
+    }
+}
+
+#[test]
+fn a_full_disk_refuses_writes_and_takes_them_again_by_itself() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("volume");
+    let Some(_volume) = Volume::mount(&path, "64m") else {
+        return skipped("a full disk: only root may mount a small volume");
+    };
+    let data = path.join("data");
+    let start = || {
+        Process::try_start(&data, |command| {
+            command.env("TOMBOLO_CACHE__BLOCKS_BYTES", (64 << 20).to_string());
+            command.env("TOMBOLO_CACHE__DOCUMENTS_BYTES", (8 << 20).to_string());
+        })
+        .unwrap()
+    };
+    let mut acknowledged = Acknowledged::new();
+    let alien = path.join("alien");
+    fs::write(&alien, vec![1; 24 << 20]).unwrap();
+
+    let process = start();
+    let next = fill(&process, 0, &mut acknowledged);
+    assert!(500 < acknowledged.len(), "only {} writes", acknowledged.len());
+    check(&process, &acknowledged, true);
+    fs::remove_file(&alien).unwrap();
+    let mut next = resume(&process, next, &mut acknowledged);
+    let mut client = process.client();
+    for _ in 0..100 {
+        let (status, code) = put(&mut client, next, &mut acknowledged);
+        assert!(status < 300, "{status} {code}");
+        next += 1;
+    }
+    check(&process, &acknowledged, false);
+
+    // Not a byte is left, and the node is killed: it starts, for reading.
+    let mut file = File::create(&alien).unwrap();
+    while file.write_all(&[1; 4096]).is_ok() {}
+    drop(file);
+    let next = fill(&process, next, &mut acknowledged);
+    check(&process, &acknowledged, true);
+    process.kill();
+    let process = start();
+    check(&process, &acknowledged, true);
+    let refused = put(&mut process.client(), next, &mut acknowledged);
+    assert_eq!(refused, (507, "disk_full".to_owned()));
+    fs::remove_file(&alien).unwrap();
+    let next = resume(&process, next + 1, &mut acknowledged);
+    check(&process, &acknowledged, false);
+    let _ = resume(&process, next, &mut acknowledged);
+    process.kill();
+    let process = start();
+    check(&process, &acknowledged, false);
+    process.stop();
+    let (clean, out, said) = tombolo(&["check", "--data", data.to_str().unwrap()]);
+    assert!(clean, "{out}{said}");
+}
