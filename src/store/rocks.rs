@@ -16,10 +16,10 @@ use super::{
 };
 use bytes::Bytes;
 use rocksdb::{
-    BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DBCompressionType,
-    DBRecoveryMode, DBWithThreadMode, ErrorKind, Options, ReadOptions, ReadTier, SingleThreaded,
-    SliceTransform, WriteBatch, WriteBufferManager, WriteOptions, checkpoint::Checkpoint,
-    properties,
+    BlockBasedOptions, BottommostLevelCompaction, Cache, ColumnFamily, ColumnFamilyDescriptor,
+    CompactOptions, DBCompressionType, DBRecoveryMode, DBWithThreadMode, ErrorKind, Options,
+    ReadOptions, ReadTier, SingleThreaded, SliceTransform, WriteBatch, WriteBufferManager,
+    WriteOptions, checkpoint::Checkpoint, properties,
 };
 use std::{
     ffi::CStr,
@@ -33,6 +33,8 @@ use std::{
 
 /// Values from this size on live in blob files, where a compaction does not rewrite them.
 const BLOB_BYTES_MIN: u64 = 4 << 10;
+/// The part of all blob files, the oldest, out of which a compaction moves what is in use.
+const BLOB_GC_AGE: f64 = 0.25;
 /// Bytes of log after which the oldest tables in memory are written out; on a small volume less.
 const WAL_BYTES_MAX: u64 = 256 << 20;
 /// What part of its volume the log may take.
@@ -175,6 +177,44 @@ impl RocksEngine {
         Database::repair(&options, path).map_err(|fault| error(fault).into())
     }
 
+    /// Writes out every table in memory, then rewrites all files of every family, so that nothing
+    /// is stored that was removed or overwritten. It takes as long as reading and writing all there
+    /// is, and room for it twice; reads and commits go on meanwhile.
+    ///
+    /// # Errors
+    /// A table could not be written, or background work failed while this ran. All that was
+    /// committed is as before.
+    pub fn compact(&self) -> Result<(), EngineError> {
+        let failed = self.health()?.background_errors;
+        for family in Family::ALL {
+            self.compact_family(family)?;
+        }
+        // The crate does not hand on what came of a compaction.
+        if failed < self.health()?.background_errors {
+            return Err(EngineError::Io("a compaction failed; the file LOG says why".to_owned()));
+        }
+        Ok(())
+    }
+
+    fn compact_family(&self, family: Family) -> Result<(), EngineError> {
+        let handle = self.family(family)?;
+        let collect_up_to = |age: f64| {
+            let age = age.to_string();
+            let options = [("blob_garbage_collection_age_cutoff", age.as_str())];
+            if has_blobs(family) { self.rows.set_options_cf(handle, &options) } else { Ok(()) }
+        };
+        let mut options = CompactOptions::default();
+        // By default files on the last level stay as they are.
+        options.set_bottommost_level_compaction(BottommostLevelCompaction::Force);
+        // A compaction would flush as well, and not tell if that fails.
+        self.rows.flush_cf(handle).map_err(error)?;
+        // What is removed stays in blob files for as long as anything in them is in use, unless
+        // they are old: now all are.
+        collect_up_to(1.0).map_err(error)?;
+        self.rows.compact_range_cf_opt(handle, None::<&[u8]>, None::<&[u8]>, &options);
+        collect_up_to(BLOB_GC_AGE).map_err(error)
+    }
+
     fn family(&self, family: Family) -> Result<&ColumnFamily, EngineError> {
         let missing = || EngineError::Io(format!("the column family {} is gone", family.name()));
         self.rows.cf_handle(family.name()).ok_or_else(missing)
@@ -231,6 +271,11 @@ fn database_options(cache: &Cache, unwritten_bytes: usize, wal_bytes_max: u64) -
     options
 }
 
+/// Whether large values of a family have files of their own.
+fn has_blobs(family: Family) -> bool {
+    matches!(family, Family::View | Family::Chunk)
+}
+
 fn family_options(family: Family, cache: &Cache) -> Options {
     let mut blocks = BlockBasedOptions::default();
     blocks.set_block_cache(cache);
@@ -249,11 +294,12 @@ fn family_options(family: Family, cache: &Cache) -> Options {
         }
         Family::Feed | Family::Orphan | Family::Kept | Family::Sys => {}
     }
-    if let Family::View | Family::Chunk = family {
+    if has_blobs(family) {
         options.set_enable_blob_files(true);
         options.set_min_blob_size(BLOB_BYTES_MIN);
         options.set_blob_compression_type(DBCompressionType::Lz4);
         options.set_enable_blob_gc(true);
+        options.set_blob_gc_age_cutoff(BLOB_GC_AGE);
         options.set_blob_gc_force_threshold(0.5);
         options.set_blob_cache(cache);
     }

@@ -234,6 +234,45 @@ fn removed_feed_rows_stay_removed_through_compactions() {
     assert!(files(directory.path(), "sst").len() < 40);
 }
 
+#[test]
+fn compaction_leaves_the_bytes_of_what_is_there_and_nothing_else() {
+    let directory = tempfile::tempdir().unwrap();
+    let engine = open(directory.path()).unwrap();
+    // Some are large enough for files of their own.
+    let families = [(Family::View, 3_000), (Family::Head, 3_000), (Family::Chunk, 30_000)];
+    for _ in 0..3 {
+        for (family, length) in families {
+            for key in 0..20 {
+                put(&engine, family, key, &noise(length));
+            }
+            // So that there are files, and what comes next removes what is in them.
+            engine.compact().unwrap();
+        }
+    }
+    let mut removals = Batch::default();
+    for (family, _) in families {
+        for key in 1..20_u32 {
+            removals.remove(family, key.to_be_bytes());
+        }
+    }
+    engine.commit(removals, Durability::Sync).unwrap();
+    engine.compact().unwrap();
+    for (family, length) in families {
+        assert_eq!(keys(&engine, family), [0]);
+        let value = engine.get(family, &0_u32.to_be_bytes());
+        assert_eq!(value, Ok(Some(noise(length).into())));
+    }
+    drop(engine);
+    let bytes = |ending: &str| -> u64 {
+        let sizes = files(directory.path(), ending).into_iter();
+        sizes.map(|path| fs::metadata(path).unwrap().len()).sum()
+    };
+    let (tables, blobs, log) = (bytes("sst"), bytes("blob"), bytes("log"));
+    assert!(6_000 < tables && tables < 12_000, "{tables}");
+    assert!(30_000 < blobs && blobs < 31_000, "{blobs}");
+    assert!(log < 1_000, "{log}");
+}
+
 /// RocksDB writes down the options that are in force, in its own words.
 #[test]
 fn the_settings_are_in_force() {
@@ -287,6 +326,7 @@ fn the_settings_are_in_force() {
                 &[
                     "blob_compression_type=kLZ4Compression",
                     "enable_blob_garbage_collection=true",
+                    "blob_garbage_collection_age_cutoff=0.250000",
                     "blob_garbage_collection_force_threshold=0.500000",
                 ],
             );
