@@ -8,7 +8,7 @@ SHELL := /bin/bash
 
 # libclang and RocksDB's archive, found or made; the environment for cargo.
 SETUP = eval "$$(.ci/setup)"
-# Arguments for `make run`, such as ARGS="--listen 127.0.0.1:0".
+# Arguments for `make run`, such as ARGS="--listen 127.0.0.1:0", and for `make bench`.
 ARGS ?=
 # Seconds for each target of `make fuzz`; seeds for each property of `make soak`.
 SECONDS_EACH ?= 300
@@ -38,8 +38,8 @@ lint:
 unit:
 	@$(STEP) 'tests: units, properties, architecture, integration'; eval "$$(.ci/setup tests)"; cargo test --locked
 
-bench: ## Each figure beside its floor, in one run
-	@$(SETUP); cargo bench --locked --bench http
+bench: ## Each figure beside its floor, in one run (ARGS=NAME for those that hold NAME, ARGS=--list)
+	@$(SETUP); cargo bench --quiet --locked --bench figures -- $(ARGS)
 
 # There is no unsafe code here: without a sanitizer there are ten times as many runs.
 fuzz: ## Run each fuzz target for SECONDS_EACH seconds (nightly Rust, cargo-fuzz)

@@ -1,0 +1,106 @@
+//! Every figure beside its floor, in one run. README.md beside this folder says what each one is.
+//!
+//! ```text
+//! make bench                  all of them
+//! make bench ARGS=committer   those whose name holds this
+//! make bench ARGS=--list      their names
+//! ```
+
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::disallowed_methods, reason = "a bench")]
+
+mod bare;
+mod committer;
+mod couchdb;
+mod directory;
+mod disk;
+mod engine;
+mod hot;
+mod import;
+mod large;
+mod load;
+mod machine;
+mod memory;
+mod order;
+mod ready;
+mod request;
+mod requests;
+mod rounds;
+mod row;
+mod scratch;
+mod server;
+mod syncs;
+mod union;
+
+use row::Row;
+use std::{env, panic, process::ExitCode};
+
+/// As the binary has it, so that the bare handler and what runs in this process have no other.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Measures, and gives its rows.
+type Figure = fn() -> Vec<Row>;
+
+/// Every figure, in the order of the table.
+const FIGURES: &[(&str, Figure)] = &[
+    ("get", requests::get),
+    ("put", requests::put),
+    ("patch", requests::patch),
+    ("syncs", syncs::syncs),
+    ("committer", committer::committer),
+    ("import", import::import),
+    ("memory", memory::memory),
+    ("disk", disk::disk),
+    ("hot", hot::hot),
+    ("large", large::large),
+    ("ready", ready::ready),
+    ("union", union::union),
+    (COUCHDB, couchdb::couchdb),
+];
+
+/// The figure that has a table of its own.
+const COUCHDB: &str = "couchdb";
+
+fn main() -> ExitCode {
+    // Cargo says what we are.
+    let arguments: Vec<String> = env::args().skip(1).filter(|word| word != "--bench").collect();
+    let wanted = |name: &str| {
+        arguments.is_empty() || arguments.iter().any(|word| name.contains(word.as_str()))
+    };
+    match arguments.first().map(String::as_str) {
+        Some(server::BARE) => bare::run(),
+        Some("--list") => FIGURES.iter().for_each(|(name, _)| println!("{name}")),
+        _ => return run(FIGURES.iter().filter(|(name, _)| wanted(name))),
+    }
+    ExitCode::SUCCESS
+}
+
+fn run<'a>(figures: impl Iterator<Item = &'a (&'a str, Figure)>) -> ExitCode {
+    order::check();
+    println!("{}", machine::describe());
+    let (mut rows, mut peer, mut failed) = (Vec::new(), Vec::new(), Vec::new());
+    for (name, figure) in figures {
+        let table = if *name == COUCHDB { &mut peer } else { &mut rows };
+        // What went wrong is on standard error; the others are worth their time all the same.
+        let Ok(measured) = panic::catch_unwind(figure) else {
+            failed.push(*name);
+            continue;
+        };
+        for row in measured {
+            eprintln!("{}", row.line());
+            table.push(row);
+        }
+    }
+    if !rows.is_empty() {
+        println!("{}", row::table(&rows, "floor"));
+    }
+    if !peer.is_empty() {
+        println!("{}", row::table(&peer, couchdb::FLOOR));
+    }
+    println!("- load at the end: {}", machine::load());
+    if failed.is_empty() {
+        return ExitCode::SUCCESS;
+    }
+    println!("- **not measured**: {}", failed.join(", "));
+    ExitCode::FAILURE
+}
