@@ -24,6 +24,7 @@ pub(crate) fn talk(text: &str) {
 }
 
 /// Says how far it has come, over what was said before.
+#[cfg(feature = "rocksdb")]
 pub(crate) fn over(text: &str) {
     // If nobody listens, there is nobody to tell.
     let _ = write!(io::stderr(), "\r{text}\u{1b}[K\r");

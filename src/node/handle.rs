@@ -2,7 +2,7 @@
 
 use super::{
     Ambient, Error, ListQuery, Page, Reading, Representation, StartError, Write, Written,
-    committer,
+    committer::{self, Group},
     figures::{Figures, Loaded, Metrics, ShardMetrics},
     guard::Guard,
     read::{self, Found, PAGE_BYTES_MAX},
@@ -138,44 +138,9 @@ impl Node {
             min_free_bytes: options.min_free_bytes,
         };
         guard.look();
-        let shard_count = options.shards.max(1);
-        let (commits, prepared) = mpsc::channel(2 * shard_count);
-        let helpers = Arc::new(Semaphore::new(options.helpers.clamp(1, BLOCKING_THREADS_MAX / 2)));
-        let mut shards = Vec::new();
-        let mut shard_metrics = Vec::new();
-        let mut events = Vec::new();
-        for index in 0..shard_count {
-            let (sender, commands) = mpsc::channel(options.commands_max.max(1));
-            #[expect(clippy::disallowed_methods, reason = "holds what the shard has asked for")]
-            let (events_sender, events_receiver) = mpsc::unbounded_channel();
-            let shard_options = ShardOptions {
-                documents_bytes: options.documents_bytes / shard_count,
-                waiting_max: options.waiting_max,
-                limits: options.limits,
-            };
-            let counted = Arc::new(ShardMetrics::default());
-            let worker = Worker {
-                index,
-                shard: Shard::new(
-                    shard_options,
-                    options.ambient.clone(),
-                    Arc::clone(&status),
-                    Arc::clone(&counted),
-                    Arc::clone(store.kept()),
-                ),
-                metrics: Arc::clone(&counted),
-                store: Arc::clone(&store),
-                commands,
-                events: events_receiver,
-                events_sender: events_sender.clone(),
-                commits: commits.clone(),
-                helpers: Arc::clone(&helpers),
-            };
-            run_thread(format!("shard-{index}"), worker.run())?;
-            shards.push(sender);
-            shard_metrics.push(counted);
-            events.push(events_sender);
-        }
+        let (commits, prepared) = mpsc::channel(2 * options.shards.max(1));
+        let Shards { senders, metrics: shard_metrics, events } =
+            start_shards(&options, &store, &status, &commits)?;
         drop(commits);
         let (ending, ended) = watch::channel(false);
         let (going, gone) = watch::channel(false);
@@ -193,7 +158,7 @@ impl Node {
             // Nobody has to be waiting for the end.
             let _ = ending.send(true);
         })?;
-        let shards = Mutex::new(shards);
+        let shards = Mutex::new(senders);
         let (started, backup) = (Instant::now(), tokio::sync::Mutex::default());
         let inner = Inner {
             store,
@@ -463,6 +428,61 @@ impl Node {
         let index = first.checked_rem(count).and_then(|index| usize::try_from(index).ok());
         index.and_then(|index| shards.get(index)).cloned().ok_or(Error::Stopping)
     }
+}
+
+/// The shards of a node, which run.
+struct Shards {
+    /// For commands, one a shard.
+    senders: Vec<mpsc::Sender<Event>>,
+    metrics: Vec<Arc<ShardMetrics>>,
+    /// For what was committed, one a shard.
+    events: Vec<mpsc::UnboundedSender<Event>>,
+}
+
+fn start_shards(
+    options: &Options,
+    store: &Arc<Store>,
+    status: &Arc<Status>,
+    commits: &mpsc::Sender<Group>,
+) -> Result<Shards, StartError> {
+    let shard_count = options.shards.max(1);
+    let helpers = Arc::new(Semaphore::new(options.helpers.clamp(1, BLOCKING_THREADS_MAX / 2)));
+    let mut senders = Vec::new();
+    let mut metrics = Vec::new();
+    let mut events = Vec::new();
+    for index in 0..shard_count {
+        let (sender, commands) = mpsc::channel(options.commands_max.max(1));
+        #[expect(clippy::disallowed_methods, reason = "holds what the shard has asked for")]
+        let (events_sender, events_receiver) = mpsc::unbounded_channel();
+        let shard_options = ShardOptions {
+            documents_bytes: options.documents_bytes / shard_count,
+            waiting_max: options.waiting_max,
+            limits: options.limits,
+        };
+        let counted = Arc::new(ShardMetrics::default());
+        let worker = Worker {
+            index,
+            shard: Shard::new(
+                shard_options,
+                options.ambient.clone(),
+                Arc::clone(status),
+                Arc::clone(&counted),
+                Arc::clone(store.kept()),
+            ),
+            metrics: Arc::clone(&counted),
+            store: Arc::clone(store),
+            commands,
+            events: events_receiver,
+            events_sender: events_sender.clone(),
+            commits: commits.clone(),
+            helpers: Arc::clone(&helpers),
+        };
+        run_thread(format!("shard-{index}"), worker.run())?;
+        senders.push(sender);
+        metrics.push(counted);
+        events.push(events_sender);
+    }
+    Ok(Shards { senders, metrics, events })
 }
 
 /// Runs a loop on a thread and runtime of its own.

@@ -1,13 +1,17 @@
 //! Directories that outlive a power cut, and that only their user can enter.
 
+#[cfg(feature = "rocksdb")]
 use super::error::OpenError;
+#[cfg(feature = "rocksdb")]
+use std::path::PathBuf;
 use std::{
     fs::{self, File},
     io,
-    path::{Path, PathBuf},
+    path::Path,
 };
 
 /// Makes a directory, and those above it, durably.
+#[cfg(feature = "rocksdb")]
 pub(super) fn make_directory(path: &Path) -> Result<(), OpenError> {
     if path.is_dir() {
         return Ok(());
@@ -28,6 +32,7 @@ pub(super) fn sync_directory(path: &Path) -> io::Result<()> {
 }
 
 /// Makes a directory that only its user can enter: 0700.
+#[cfg(feature = "rocksdb")]
 pub(super) fn private() -> fs::DirBuilder {
     let mut builder = fs::DirBuilder::new();
     #[cfg(unix)]

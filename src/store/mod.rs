@@ -44,6 +44,8 @@ mod salvage;
 #[cfg(test)]
 mod tests;
 mod track;
+#[cfg(feature = "rocksdb")]
+mod wal;
 mod walk;
 
 #[cfg(feature = "rocksdb")]

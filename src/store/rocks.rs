@@ -13,6 +13,7 @@ use super::{
     error::{EngineError, OpenError},
     folder::{make_directory, private, sync_directory},
     key::Family,
+    wal,
 };
 use bytes::Bytes;
 use rocksdb::{
@@ -138,10 +139,19 @@ impl RocksEngine {
     ) -> Result<Self, OpenError> {
         // Zero lets RocksDB measure what an entry is charged.
         let cache = Cache::new_hyper_clock_cache(options.blocks_bytes, 0);
-        let families = Family::ALL.map(|family| {
+        let mut options = database_options(&cache, options.blocks_bytes / 4, wal_bytes_max(path));
+        let mut families = Family::ALL.to_vec();
+        if access == Access::Salvage {
+            // A manifest that was made anew knows of no family without a table.
+            let there = Database::list_cf(&options, path).map_err(error)?;
+            families.retain(|family| there.iter().any(|there| there == family.name()));
+        }
+        let families = families.into_iter().map(|family| {
             ColumnFamilyDescriptor::new(family.name(), family_options(family, &cache))
         });
-        let mut options = database_options(&cache, options.blocks_bytes / 4, wal_bytes_max(path));
+        if access == Access::Write {
+            tell_of_a_torn_log(path);
+        }
         let opened = match access {
             Access::Write => Database::open_cf_descriptors(&options, path, families),
             Access::Read => {
@@ -155,9 +165,6 @@ impl RocksEngine {
             }
         };
         let rows = opened.map_err(|fault| open_error(path, access, fault))?;
-        if access == Access::Write {
-            tell_of_a_torn_log(path);
-        }
         let mut cached = ReadOptions::default();
         cached.set_read_tier(ReadTier::BlockCache);
         Ok(Self { rows, cached, access, _lock: lock })
@@ -213,6 +220,11 @@ impl RocksEngine {
         collect_up_to(1.0).map_err(error)?;
         self.rows.compact_range_cf_opt(handle, None::<&[u8]>, None::<&[u8]>, &options);
         collect_up_to(BLOB_GC_AGE).map_err(error)
+    }
+
+    /// Whether a family had no table, where a manifest was made anew from tables.
+    fn is_empty(&self, family: Family) -> bool {
+        self.access == Access::Salvage && self.rows.cf_handle(family.name()).is_none()
     }
 
     fn family(&self, family: Family) -> Result<&ColumnFamily, EngineError> {
@@ -309,6 +321,9 @@ fn family_options(family: Family, cache: &Cache) -> Options {
 
 impl Engine for RocksEngine {
     fn get(&self, family: Family, key: &[u8]) -> Result<Option<Bytes>, EngineError> {
+        if self.is_empty(family) {
+            return Ok(None);
+        }
         let value = self.rows.get_cf(self.family(family)?, key).map_err(error)?;
         Ok(value.map(Bytes::from))
     }
@@ -328,6 +343,9 @@ impl Engine for RocksEngine {
         range: &Range,
         visit: &mut Visit<'_>,
     ) -> Result<(), EngineError> {
+        if self.is_empty(family) {
+            return Ok(());
+        }
         let handle = self.family(family)?;
         let mut range = range.clone();
         while !range.is_empty() {
@@ -512,14 +530,17 @@ fn open_error(path: &Path, access: Access, fault: rocksdb::Error) -> OpenError {
     error.into()
 }
 
-/// Says so where the log ended in the middle of a record: mostly power was lost, and nothing of it
-/// was acknowledged. A log that was cut between two records, or that is gone, tells nothing.
+/// Says so where the newest log ends in the middle of a record. A log that was cut between two
+/// records, or that is gone, tells nothing.
 fn tell_of_a_torn_log(path: &Path) {
-    let report = fs::read_to_string(path.join("LOG")).unwrap_or_default();
-    for line in report.lines().filter(|line| dropping_from(line).is_some()) {
-        let what = line.split_once(".cc:").map_or(line, |(_, what)| what);
-        let what = what.split_once("] ").map_or(what, |(_, what)| what);
-        tracing::warn!(what, "the log ends in the middle of a record, which is left out");
+    let newest = wal::newest(path).and_then(|log| {
+        let torn = log.as_deref().map(wal::torn_bytes).transpose()?;
+        Ok(log.zip(torn).filter(|(_, torn)| *torn != 0))
+    });
+    // What cannot be read here RocksDB cannot read either, and says so.
+    if let Ok(Some((log, bytes))) = newest {
+        let log = log.display();
+        tracing::warn!(%log, bytes, "the log ends in the middle of a write, which is left out");
     }
 }
 

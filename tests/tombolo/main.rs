@@ -18,6 +18,7 @@ mod accept;
 mod backup;
 mod bulk;
 mod cli;
+mod clock;
 mod codings;
 mod convergence;
 mod crash;

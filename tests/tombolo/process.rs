@@ -94,6 +94,7 @@ impl Drop for Process {
 }
 
 /// Runs a command of the program; whether it ended well, what it printed, what it said.
+#[cfg(feature = "rocksdb")]
 pub(crate) fn tombolo(words: &[&str]) -> (bool, String, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tombolo"));
     command.args(words).env_clear().stdin(Stdio::null());
@@ -103,6 +104,7 @@ pub(crate) fn tombolo(words: &[&str]) -> (bool, String, String) {
 }
 
 /// Copies the files of a data directory, which nobody writes.
+#[cfg(feature = "rocksdb")]
 pub(crate) fn copy(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();
     for entry in std::fs::read_dir(from).unwrap() {
@@ -118,6 +120,7 @@ pub(crate) fn copy(from: &Path, to: &Path) {
 }
 
 /// Says, past the harness, that a test was not run.
+#[cfg(feature = "rocksdb")]
 pub(crate) fn skipped(why: &str) {
     let mut talk = io::stderr();
     writeln!(talk, "SKIPPED: {why}").unwrap();

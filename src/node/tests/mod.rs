@@ -1,3 +1,4 @@
 //! The room's state machines, driven by hand: every effect is performed when a test says so.
 
+mod guard;
 mod shard;

@@ -3,7 +3,7 @@
 use super::*;
 use crate::{
     ident::DocumentId,
-    store::{Batch, Cached, OpenError, RocksEngine, RocksOptions},
+    store::{Batch, Cached, OpenError, RocksEngine, RocksOptions, wal},
 };
 use std::{
     fs,
@@ -75,6 +75,33 @@ fn a_torn_tail_opens_without_what_was_torn() {
         fs::File::options().write(true).open(torn).unwrap().set_len(length - cut).unwrap();
         let engine = open(&copy).unwrap();
         assert_eq!(keys(&engine, Family::Head), (0..left).collect::<Vec<_>>(), "cut {cut}");
+    }
+}
+
+#[test]
+fn a_log_says_whether_it_ends_in_the_middle_of_a_write() {
+    let directory = tempfile::tempdir().unwrap();
+    let (engine, log) = with_a_log(directory.path());
+    let whole = fs::metadata(&log).unwrap().len();
+    // One record over several blocks.
+    put(&engine, Family::Head, 100, &noise(100_000));
+    let bytes = fs::read(&log).unwrap();
+    let copy = directory.path().join("copy.log");
+    let torn = |length: usize| {
+        fs::write(&copy, &bytes[..length]).unwrap();
+        wal::torn_bytes(&copy).unwrap()
+    };
+    let whole = usize::try_from(whole).unwrap();
+    for (length, bytes_torn) in [
+        (0, 0),
+        (bytes.len(), 0),
+        (whole, 0),
+        (whole + 3, 3),
+        (whole + 500, 500),
+        (bytes.len() - 1, bytes.len() - 1 - whole),
+        (whole + 70_000, 70_000),
+    ] {
+        assert_eq!(torn(length), bytes_torn as u64, "{length} of {}", bytes.len());
     }
 }
 
