@@ -50,6 +50,7 @@ async fn serve(config: &Config, mut told: watch::Receiver<bool>) -> anyhow::Resu
     let listen = config.listen;
     let listener = TcpListener::bind(listen).await.with_context(|| listen.to_string())?;
     let listener = listener.into_std()?;
+    let mut socket = owner_socket(config);
     let address = listener.local_addr()?;
     let listening = format!("listening on http://{address} node {}", node.id());
     output::talk(&match config.log_format {
@@ -63,11 +64,12 @@ async fn serve(config: &Config, mut told: watch::Receiver<bool>) -> anyhow::Resu
     }
     loop {
         let listener = TcpListener::from_std(listener.try_clone()?)?;
-        if serve_once(config, node, listener, &mut told).await? == End::Stop {
+        if serve_once(config, node, listener, socket, &mut told).await? == End::Stop {
             return Ok(());
         }
         tracing::info!("the disk has room again: opening the data anew");
         node = reopen(config, &mut told).await?;
+        socket = owner_socket(config);
     }
 }
 
@@ -83,6 +85,7 @@ async fn serve_once(
     config: &Config,
     node: Node,
     listener: TcpListener,
+    socket: Option<socket::Bound>,
     told: &mut watch::Receiver<bool>,
 ) -> anyhow::Result<End> {
     let api = http::Api::new(node.clone(), config.http()?);
@@ -92,7 +95,7 @@ async fn serve_once(
         // However the wait ends, it is time to stop.
         async move { drop(ended.wait_for(Option::is_some).await) }
     };
-    let owner = owner(config, api.for_owner(), stop());
+    let owner = owner(config, socket, api.for_owner(), stop());
     let (bounds, traffic) = (config.connections(), api.traffic());
     let network = http::serve(listener, api.into_service(), bounds, traffic, stop());
     let waiting = async {
@@ -108,16 +111,26 @@ async fn serve_once(
     Ok(end)
 }
 
-/// Serves the socket in the data directory, which only its owner can reach.
-async fn owner(config: &Config, api: http::Api, stop: impl Future<Output = ()>) {
-    match socket::bind(&config.data) {
-        Ok(bound) => {
-            let (listener, _name) = bound.split();
-            let (bounds, traffic) = (config.connections(), api.traffic());
-            http::serve(listener, api.into_service(), bounds, traffic, stop).await;
-        }
-        Err(error) => tracing::warn!("no socket for commands on this machine: {error:#}"),
-    }
+/// The socket in the data directory, which only its owner can reach. It is there before anybody is
+/// told that the node listens.
+fn owner_socket(config: &Config) -> Option<socket::Bound> {
+    let bound = socket::bind(&config.data);
+    let tell = |error: &anyhow::Error| {
+        tracing::warn!("no socket for commands on this machine: {error:#}");
+    };
+    bound.inspect_err(tell).ok()
+}
+
+async fn owner(
+    config: &Config,
+    socket: Option<socket::Bound>,
+    api: http::Api,
+    stop: impl Future<Output = ()>,
+) {
+    let Some(socket) = socket else { return };
+    let (listener, _name) = socket.split();
+    let (bounds, traffic) = (config.connections(), api.traffic());
+    http::serve(listener, api.into_service(), bounds, traffic, stop).await;
 }
 
 /// Starts the node again in the same process. What is still being read of the data that was closed
