@@ -1,13 +1,19 @@
 //! Kills: what a node has acknowledged is there after SIGKILL and after SIGTERM, whole, and soon.
 //!
+//! Puts, patches, deletes and bulk writes of all of them, under budgets so small that every document is
+//! evicted after its use, and folded when it is due; after each ten ends the data is checked.
+//!
 //! `TOMBOLO_KILLS=n` kills n times. What the writers choose follows a seed; what runs when does not:
 //! these are real processes on a real disk.
 
-use crate::process::{Answer, Client, Process};
-use serde_json::Value;
+use crate::process::{Answer, Client, Process, tombolo};
+use serde_json::{Value, json};
 use std::{
     collections::{BTreeMap, BTreeSet},
-    env, io, mem, thread,
+    env, io, mem,
+    path::Path,
+    process::Command,
+    thread,
     time::Duration,
 };
 
@@ -15,12 +21,17 @@ const WRITERS: u64 = 8;
 /// From the start of the program until it listens, also after a kill.
 const OPEN_TIME_MAX: Duration = Duration::from_secs(2);
 const TYPED: &str = "application/vnd.tombolo.typed+json";
+const NDJSON: &str = "application/x-ndjson";
 const JSON_PATCH: &str = "application/json-patch+json";
 const COLLECTION: &str = "/v1/crash";
 /// The document that all writers count up.
 const SHARED: &str = "shared";
 /// Documents that each writer begins with.
 const KEYS: u64 = 16;
+/// Lines of a bulk write, each of another document.
+const LINES: usize = 6;
+/// Ends after which the closed data is checked.
+const CHECK_EVERY: u32 = 10;
 const PAGE_ROWS: usize = 1000;
 
 /// How a node ends.
@@ -44,8 +55,8 @@ struct Writer {
     random: fastrand::Rng,
     /// What was acknowledged.
     documents: BTreeMap<String, Paired>,
-    /// What nobody answered: the key and the number that may be there now.
-    in_flight: Option<(String, Option<i64>)>,
+    /// What nobody answered: by key, the number that may be there now.
+    in_flight: BTreeMap<String, Option<i64>>,
     /// What the shared document was acknowledged to have grown by, and may have.
     counted: i64,
     counting: i64,
@@ -65,6 +76,8 @@ enum Ask {
     Create(i64),
     /// Both members of the shared document, up by this.
     Count(i64),
+    /// Writes of other documents, in one request: each with its key and what is there now.
+    Bulk(Vec<(String, Option<i64>, Ask)>),
 }
 
 impl Writer {
@@ -74,7 +87,7 @@ impl Writer {
             name,
             random: fastrand::Rng::with_seed(seed ^ name << 32),
             documents: keys.collect(),
-            in_flight: None,
+            in_flight: BTreeMap::new(),
             counted: 0,
             counting: 0,
             creating: 0,
@@ -87,15 +100,20 @@ impl Writer {
         while self.step(&mut client) {}
     }
 
-    /// One write; false if nobody answered, or the node said that it is stopping.
+    /// One request; false if nobody answered, or the node said that it is stopping.
     fn step(&mut self, client: &mut Client) -> bool {
         let (key, now) = self.pick();
         let ask = self.ask(now);
-        match ask {
-            Ask::Count(by) => self.counting = by,
+        match &ask {
+            Ask::Count(by) => self.counting = *by,
             Ask::Create(_) => self.creating += 1,
             Ask::Put(_) | Ask::Increment(_) | Ask::Delete => {
-                self.in_flight = Some((key.clone(), ask.outcome(now)));
+                self.in_flight.insert(key.clone(), ask.outcome(now));
+            }
+            Ask::Bulk(lines) => {
+                let outcome =
+                    |(key, now, ask): &(String, Option<i64>, Ask)| (key.clone(), ask.outcome(*now));
+                self.in_flight.extend(lines.iter().map(outcome));
             }
         }
         match ask.send(client, &key) {
@@ -103,12 +121,43 @@ impl Writer {
                 assert_eq!(answer.json()["code"], "not_ready");
                 false
             }
-            Ok(answer) => {
-                self.acknowledge(&ask, key, now, answer);
-                true
-            }
+            Ok(answer) => match ask {
+                Ask::Bulk(lines) => self.acknowledge_lines(&lines, &answer),
+                ask => {
+                    self.acknowledge(&ask, key, now, answer);
+                    true
+                }
+            },
             Err(_) => false,
         }
+    }
+
+    /// Takes note of every line that was answered; false if one said that the node is stopping, or
+    /// not all were answered.
+    fn acknowledge_lines(&mut self, lines: &[(String, Option<i64>, Ask)], answer: &Answer) -> bool {
+        assert_eq!(answer.status, 200);
+        let text = String::from_utf8(answer.body.clone()).unwrap();
+        // What follows the last end of line was cut off.
+        let told = text.split_inclusive('\n').filter(|line| line.ends_with('\n'));
+        let mut stopping = false;
+        for ((key, now, ask), told) in lines.iter().zip(told) {
+            let told: Value = serde_json::from_str(told).unwrap();
+            match told["status"].as_u64() {
+                Some(200 | 201) => {
+                    self.acknowledged += 1;
+                    self.in_flight.remove(key);
+                    let hashes = told["version"].as_array().unwrap();
+                    let quoted: Vec<String> = hashes.iter().map(Value::to_string).collect();
+                    let paired = Paired { number: ask.outcome(*now), version: quoted.join(", ") };
+                    self.documents.insert(key.clone(), paired);
+                }
+                _ => {
+                    assert_eq!(told["problem"]["code"], "not_ready", "{told}");
+                    stopping = true;
+                }
+            }
+        }
+        answer.whole && !stopping
     }
 
     fn pick(&mut self) -> (String, Option<i64>) {
@@ -119,13 +168,28 @@ impl Writer {
 
     fn ask(&mut self, now: Option<i64>) -> Ask {
         let number = self.random.i64(0..1_000_000);
-        match (self.random.u8(..20), now) {
-            (0, _) => Ask::Create(number),
-            (1..=4, _) => Ask::Count(number),
-            (5..=6, Some(_)) => Ask::Delete,
-            (7..=12, Some(_)) => Ask::Increment(number),
+        match self.random.u8(..20) {
+            0 => Ask::Create(number),
+            1..=4 => Ask::Count(number),
+            5..=7 => Ask::Bulk(self.lines()),
+            _ => self.ask_of_one(now),
+        }
+    }
+
+    /// A write of a document of this writer's.
+    fn ask_of_one(&mut self, now: Option<i64>) -> Ask {
+        let number = self.random.i64(0..1_000_000);
+        match (self.random.u8(..12), now) {
+            (0..=1, Some(_)) => Ask::Delete,
+            (2..=6, Some(_)) => Ask::Increment(number),
             _ => Ask::Put(number),
         }
+    }
+
+    fn lines(&mut self) -> Vec<(String, Option<i64>, Ask)> {
+        let picked: BTreeMap<_, _> = (0..LINES).map(|_| self.pick()).collect();
+        let line = |(key, now)| (key, now, self.ask_of_one(now));
+        picked.into_iter().map(line).collect()
     }
 
     fn acknowledge(&mut self, ask: &Ask, key: String, now: Option<i64>, answer: Answer) {
@@ -133,7 +197,7 @@ impl Writer {
         let text = String::from_utf8_lossy(&answer.body);
         assert!(status, "writer {} at {key}, {now:?}: {} {text}", self.name, answer.status);
         self.acknowledged += 1;
-        self.in_flight = None;
+        self.in_flight.remove(&key);
         let key = match ask {
             Ask::Count(_) => {
                 self.counted += mem::take(&mut self.counting);
@@ -143,7 +207,7 @@ impl Writer {
                 self.creating -= 1;
                 answer.json()["key"].as_str().unwrap().to_owned()
             }
-            Ask::Put(_) | Ask::Increment(_) | Ask::Delete => key,
+            Ask::Put(_) | Ask::Increment(_) | Ask::Delete | Ask::Bulk(_) => key,
         };
         let paired = Paired { number: ask.outcome(now), version: answer.version };
         self.documents.insert(key, paired);
@@ -151,11 +215,10 @@ impl Writer {
 
     /// Reads every document of this writer, and goes on from what it finds.
     fn check(&mut self, client: &mut Client) {
-        let in_flight = self.in_flight.take();
+        let in_flight = mem::take(&mut self.in_flight);
         for (key, paired) in &mut self.documents {
             let found = read(client, key, &paired.version);
-            let maybe =
-                in_flight.as_ref().filter(|(other, _)| other == key).map(|(_, after)| *after);
+            let maybe = in_flight.get(key).copied();
             let there = found == paired.number || maybe == Some(found);
             assert!(there, "{key}: acknowledged {paired:?}, in flight {maybe:?}, found {found:?}");
             paired.number = found;
@@ -169,8 +232,26 @@ impl Ask {
         match self {
             Self::Put(number) | Self::Create(number) => Some(*number),
             Self::Increment(by) => now.map(|now| now + by),
-            Self::Delete | Self::Count(_) => None,
+            Self::Delete | Self::Count(_) | Self::Bulk(_) => None,
         }
+    }
+
+    /// A line of a bulk write.
+    fn line(&self, key: &str) -> Value {
+        let counter = |by: &i64| json!({ "$counter": by });
+        let up = |path, by| json!({ "op": "increment", "path": path, "by": by });
+        let mut line = match self {
+            Self::Put(n) => {
+                json!({ "op": "put", "typed": true, "value": { "x": counter(n), "y": counter(n) } })
+            }
+            Self::Increment(by) => json!({ "op": "patch", "value": [up("/x", by), up("/y", by)] }),
+            Self::Delete | Self::Create(_) | Self::Count(_) | Self::Bulk(_) => {
+                json!({ "op": "delete" })
+            }
+        };
+        line["collection"] = "crash".into();
+        line["key"] = key.into();
+        line
     }
 
     fn send(&self, client: &mut Client, key: &str) -> io::Result<Answer> {
@@ -185,6 +266,10 @@ impl Ask {
             Self::Increment(by) => ("PATCH", format!("{COLLECTION}/{key}"), JSON_PATCH, up(by)),
             Self::Count(by) => ("PATCH", format!("{COLLECTION}/{SHARED}"), JSON_PATCH, up(by)),
             Self::Delete => ("DELETE", format!("{COLLECTION}/{key}"), TYPED, String::new()),
+            Self::Bulk(lines) => {
+                let lines = lines.iter().map(|(key, _, ask)| format!("{}\n", ask.line(key)));
+                ("POST", "/v1/_bulk".to_owned(), NDJSON, lines.collect())
+            }
         };
         client.send(verb, &path, &[("content-type", kind)], body.as_bytes())
     }
@@ -230,6 +315,7 @@ fn list(client: &mut Client) -> BTreeSet<String> {
 #[derive(Debug, Default)]
 struct Figures {
     ends: u32,
+    checks: u32,
     acknowledged: u64,
     documents: usize,
     slowest_open: Duration,
@@ -272,6 +358,15 @@ fn check(process: &Process, writers: &mut [Writer], figures: &mut Figures) {
     figures.documents = listed.len();
 }
 
+/// A node that keeps no document in memory for long.
+fn start(data: &Path) -> Process {
+    let tiny = |command: &mut Command| {
+        command.env("TOMBOLO_CACHE__DOCUMENTS_BYTES", "100000");
+        command.env("TOMBOLO_CACHE__BLOCKS_BYTES", "1048576");
+    };
+    Process::try_start(data, tiny).unwrap()
+}
+
 /// Starts a node, lets all write for a while, and ends it, for each of the ends.
 fn run(ends: impl Iterator<Item = End>, seed: u64) -> Figures {
     let folder = tempfile::tempdir().unwrap();
@@ -279,7 +374,7 @@ fn run(ends: impl Iterator<Item = End>, seed: u64) -> Figures {
     let mut random = fastrand::Rng::with_seed(seed);
     let mut writers: Vec<_> = (0..WRITERS).map(|name| Writer::new(name, seed)).collect();
     let mut figures = Figures::default();
-    let mut process = Process::start(&data);
+    let mut process = start(&data);
     for end in ends {
         let time = Duration::from_millis(random.u64(100..=600));
         thread::scope(|scope| {
@@ -294,9 +389,14 @@ fn run(ends: impl Iterator<Item = End>, seed: u64) -> Figures {
                 End::Stop => process.stop(),
             }
         });
-        process = Process::start(&data);
-        check(&process, &mut writers, &mut figures);
         figures.ends += 1;
+        if figures.ends % CHECK_EVERY == 0 {
+            let (clean, found, said) = tombolo(&["check", "--data", data.to_str().unwrap()]);
+            assert!(clean, "after {} ends: {found}{said}", figures.ends);
+            figures.checks += 1;
+        }
+        process = start(&data);
+        check(&process, &mut writers, &mut figures);
     }
     figures.acknowledged = writers.iter().map(|writer| writer.acknowledged).sum();
     figures
@@ -304,14 +404,15 @@ fn run(ends: impl Iterator<Item = End>, seed: u64) -> Figures {
 
 #[expect(clippy::disallowed_methods, reason = "how much to test is said by who runs the test")]
 fn kills() -> usize {
-    env::var("TOMBOLO_KILLS").map_or(8, |text| text.parse().unwrap())
+    env::var("TOMBOLO_KILLS").map_or(12, |text| text.parse().unwrap())
 }
 
 #[test]
 #[cfg_attr(not(feature = "rocksdb"), ignore = "SKIPPED: needs the feature rocksdb")]
 fn what_was_acknowledged_is_there_after_kills_and_stops() {
-    let ends = [End::Kill].repeat(kills()).into_iter().chain([End::Stop, End::Kill, End::Stop]);
-    let figures = run(ends, 1);
+    // Now and then a stop, so that what it leaves is met by kills, too.
+    let end = |count: usize| if count % 5 == 4 { End::Stop } else { End::Kill };
+    let figures = run((0..kills()).map(end), 1);
     eprintln!("{figures:?}");
     assert!(0 < figures.acknowledged && 0 < figures.documents, "the writers wrote: {figures:?}");
 }

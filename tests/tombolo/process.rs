@@ -146,6 +146,8 @@ pub(crate) struct Answer {
     pub(crate) version: String,
     pub(crate) etag: String,
     pub(crate) body: Vec<u8>,
+    /// A body that comes in pieces came to its end.
+    pub(crate) whole: bool,
 }
 
 impl Client {
@@ -182,6 +184,7 @@ impl Client {
         let status = line.split(' ').nth(1).and_then(|code| code.parse().ok());
         let status = status.ok_or_else(broken)?;
         let (mut version, mut etag, mut length) = (String::new(), String::new(), 0);
+        let mut chunked = false;
         loop {
             let line = self.line()?;
             match line.split_once(": ") {
@@ -189,12 +192,28 @@ impl Client {
                 Some(("version", value)) => value.clone_into(&mut version),
                 Some(("etag", value)) => value.clone_into(&mut etag),
                 Some(("content-length", value)) => length = value.parse().map_err(|_| broken())?,
+                Some(("transfer-encoding", _)) => chunked = true,
                 Some(_) => {}
             }
         }
         let mut body = vec![0; length];
         self.stream.read_exact(&mut body)?;
-        Ok(Answer { status, version, etag, body })
+        let whole = !chunked || self.chunks(&mut body).is_ok();
+        Ok(Answer { status, version, etag, body, whole })
+    }
+
+    /// Adds what comes in chunks, to the last one.
+    fn chunks(&mut self, body: &mut Vec<u8>) -> io::Result<()> {
+        loop {
+            let size = usize::from_str_radix(&self.line()?, 16).map_err(io::Error::other)?;
+            let mut chunk = vec![0; size];
+            self.stream.read_exact(&mut chunk)?;
+            body.append(&mut chunk);
+            self.line()?;
+            if size == 0 {
+                return Ok(());
+            }
+        }
     }
 
     /// A line without its end; the connection's end is an error.
