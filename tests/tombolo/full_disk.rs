@@ -64,6 +64,8 @@ fn fill(process: &Process, from: u64, acknowledged: &mut Acknowledged) -> u64 {
     for number in from.. {
         match put(&mut client, number, acknowledged) {
             (200 | 201, _) => assert!(number < from + 50_000, "the disk is never full"),
+            // Flushes have to catch up, on so small a volume.
+            (503, code) if code == "write_stalled" => thread::yield_now(),
             refused => {
                 assert_eq!(refused, (507, "disk_full".to_owned()), "at {number}");
                 return number + 1;
@@ -95,8 +97,8 @@ fn resume(process: &Process, from: u64, acknowledged: &mut Acknowledged) -> u64 
     unreachable!()
 }
 
-/// Every document that was acknowledged is as it was acknowledged, or as `maybe` says.
-fn check(process: &Process, acknowledged: &Acknowledged, refused: bool) {
+/// Every document that was acknowledged is as it was acknowledged.
+fn check(process: &Process, acknowledged: &Acknowledged) {
     let mut client = process.client();
     for (key, number) in acknowledged {
         let answer = client.send("GET", &format!("/v1/full/{key}"), &[], b"").unwrap();
@@ -104,10 +106,23 @@ fn check(process: &Process, acknowledged: &Acknowledged, refused: bool) {
         assert_eq!(answer.json()["number"], *number, "{key}");
     }
     assert_eq!(client.send("GET", "/livez", &[], b"").unwrap().status, 200);
-    let ready = client.send("GET", "/readyz", &[], b"").unwrap();
-    if refused {
-        assert_eq!(ready.status, 503);
-        assert!(ready.json()["detail"].as_str().unwrap().contains("disk is full"));
+}
+
+/// Takes every byte that is left, and every one that the node frees by tidying up, until the node
+/// says that the disk is full.
+fn stuff(process: &Process, alien: &Path) {
+    let mut file = File::options().create(true).append(true).open(alien).unwrap();
+    let last = Instant::now() + RESUME_TIME;
+    loop {
+        while file.write_all(&[1; 4096]).is_ok() {}
+        let ready = process.client().send("GET", "/readyz", &[], b"").unwrap();
+        if ready.status == 503 {
+            let detail = ready.json()["detail"].to_string();
+            assert!(detail.contains("disk is full"), "{detail}");
+            return;
+        }
+        assert!(Instant::now() < last, "the node does not see that the disk is full");
+        thread::yield_now();
     }
 }
 
@@ -133,35 +148,32 @@ fn a_full_disk_refuses_writes_and_takes_them_again_by_itself() {
     let process = start();
     let next = fill(&process, 0, &mut acknowledged);
     assert!(500 < acknowledged.len(), "only {} writes", acknowledged.len());
-    check(&process, &acknowledged, true);
+    check(&process, &acknowledged);
+    stuff(&process, &alien);
+    check(&process, &acknowledged);
     fs::remove_file(&alien).unwrap();
     let mut next = resume(&process, next, &mut acknowledged);
-    let mut client = process.client();
     for _ in 0..100 {
-        let (status, code) = put(&mut client, next, &mut acknowledged);
-        assert!(status < 300, "{status} {code}");
-        next += 1;
+        next = resume(&process, next, &mut acknowledged);
     }
-    check(&process, &acknowledged, false);
+    check(&process, &acknowledged);
 
     // Not a byte is left, and the node is killed: it starts, for reading.
-    let mut file = File::create(&alien).unwrap();
-    while file.write_all(&[1; 4096]).is_ok() {}
-    drop(file);
-    let next = fill(&process, next, &mut acknowledged);
-    check(&process, &acknowledged, true);
+    stuff(&process, &alien);
+    check(&process, &acknowledged);
     process.kill();
     let process = start();
-    check(&process, &acknowledged, true);
+    check(&process, &acknowledged);
+    stuff(&process, &alien);
     let refused = put(&mut process.client(), next, &mut acknowledged);
     assert_eq!(refused, (507, "disk_full".to_owned()));
     fs::remove_file(&alien).unwrap();
     let next = resume(&process, next + 1, &mut acknowledged);
-    check(&process, &acknowledged, false);
+    check(&process, &acknowledged);
     let _ = resume(&process, next, &mut acknowledged);
     process.kill();
     let process = start();
-    check(&process, &acknowledged, false);
+    check(&process, &acknowledged);
     process.stop();
     let (clean, out, said) = tombolo(&["check", "--data", data.to_str().unwrap()]);
     assert!(clean, "{out}{said}");
