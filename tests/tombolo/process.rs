@@ -94,7 +94,6 @@ impl Drop for Process {
 }
 
 /// Runs a command of the program; whether it ended well, what it printed, what it said.
-#[cfg(feature = "rocksdb")]
 pub(crate) fn tombolo(words: &[&str]) -> (bool, String, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tombolo"));
     command.args(words).env_clear().stdin(Stdio::null());
