@@ -37,8 +37,8 @@ use tokio::{
 
 /// A thread that runs Automerge on deep documents needs a deep stack.
 const STACK_BYTES: usize = 16 << 20;
-/// Most threads of one shard that wait for the disk or help.
-const BLOCKING_THREADS_MAX: usize = 32;
+/// Most threads of one shard that wait for the disk or help. Each keeps some memory of its own.
+const BLOCKING_THREADS_MAX: usize = 8;
 
 /// How a node runs.
 #[derive(Debug, Clone)]
