@@ -36,7 +36,7 @@ use std::{env, panic, process::ExitCode};
 
 /// As the binary has it, so that the bare handler and what runs in this process have no other.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 /// Measures, and gives its rows.
 type Figure = fn() -> Vec<Row>;
