@@ -12,6 +12,7 @@ use crate::{
     ident::Name,
     store::{Store, Stored, Track},
 };
+use bytes::Bytes;
 use std::{sync::Arc, time::Duration};
 use tokio::{
     sync::{
@@ -23,6 +24,8 @@ use tokio::{
 
 /// Most commands taken in before their commits are sent.
 const BATCH_COMMANDS_MAX: usize = 64;
+/// Bytes of chunks that a shard makes a document of itself, in about half a millisecond.
+const LIGHT_CHUNKS_BYTES_MAX: usize = 8 << 10;
 /// How often a shard is told that time passes.
 const TICK: Duration = Duration::from_secs(1);
 
@@ -109,8 +112,8 @@ impl Worker {
         let (store, sender) = (Arc::clone(&self.store), self.events_sender.clone());
         let metrics = Arc::clone(&self.metrics);
         tokio::spawn(async move {
-            let (wanted, began) = (name.clone(), Instant::now());
-            let result = blocking(move || load(&store, &wanted, actor)).await;
+            let began = Instant::now();
+            let result = load(store, name.clone(), actor).await;
             metrics.load_ns.observe(nanoseconds(began.elapsed()));
             // A shard that has ended waits for nothing.
             let _ = sender.send(Event::Loaded { name, result });
@@ -124,10 +127,24 @@ fn absent(name: &Name, actor: Actor) -> Box<Loaded> {
     Box::new(Loaded { document: Document::new(actor), track })
 }
 
-fn load(store: &Store, name: &Name, actor: Actor) -> Result<Box<Loaded>, Error> {
-    let Some(Stored { head, chunks, track }) = store.document(name)? else {
-        return Ok(absent(name, actor));
+/// Waits for the disk on another thread. What was read becomes a document on the thread that will
+/// write and drop it, which spares half of what a hand-over costs, unless it is large.
+async fn load(store: Arc<Store>, name: Name, actor: Actor) -> Result<Box<Loaded>, Error> {
+    let wanted = name.clone();
+    let Some(stored) = blocking(move || Ok(store.document(&wanted)?)).await? else {
+        return Ok(absent(&name, actor));
     };
+    let bytes: usize = stored.chunks.iter().map(Bytes::len).sum();
+    if bytes <= LIGHT_CHUNKS_BYTES_MAX {
+        read(stored, actor)
+    } else {
+        blocking(move || read(stored, actor)).await
+    }
+}
+
+/// The document that stored chunks make.
+fn read(stored: Stored, actor: Actor) -> Result<Box<Loaded>, Error> {
+    let Stored { head, chunks, track } = stored;
     let chunks = chunks.iter().map(|chunk| &chunk[..]);
     let document = Document::load(chunks, &head.standing, &head.version, actor)
         .map_err(|damaged| Error::Damaged(damaged.to_string()))?;
