@@ -1,7 +1,10 @@
 //! One document, loaded: edits and merges go in, JSON and changes come out.
 
 use super::{
-    Conflict, Delta, Edit, Form, Limits, Refusal, RefusalKind, Stamp, Value, conflict, life,
+    Conflict, Delta, Edit, Form, Limits, Refusal, RefusalKind, Stamp, Value, conflict,
+    first::first_change,
+    history::History,
+    life,
     place::operation_name,
     standing::Standing,
     task::{self, Task},
@@ -9,7 +12,11 @@ use super::{
 };
 use crate::ident::{Hash, Version};
 use automerge::{ActorId, Automerge, Change, ChangeHash, PatchLog, ROOT, ReadDoc};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Up to this size a new document is not loaded before somebody asks for more than what was put:
+/// then that takes less than a millisecond.
+const UNLOADED_BYTES_MAX: usize = 16 << 10;
 
 /// The random bytes under which one incarnation of a node writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,7 +44,7 @@ pub struct Rendering {
 /// One document, loaded. What it shows is a pure function of its changes.
 #[derive(Debug, Clone)]
 pub struct Document {
-    automerge: Automerge,
+    history: History,
     standing: Standing,
     actor: ActorId,
     /// Whether every head is a tombstone: asked for many times in each write.
@@ -52,7 +59,7 @@ impl Document {
     /// A document that nobody has written yet.
     pub fn new(actor: Actor) -> Self {
         Self {
-            automerge: Automerge::new(),
+            history: History::default(),
             standing: Standing::default(),
             actor: ActorId::from(actor.0),
             deleted: false,
@@ -77,7 +84,7 @@ impl Document {
             return Err(Damaged(format!("loads to version {}", document.version())));
         }
         if !standing.is_empty() {
-            document.standing = Standing::whole(&document.automerge);
+            document.standing = Standing::whole(document.history.automerge());
         }
         Ok(document)
     }
@@ -91,7 +98,7 @@ impl Document {
         actor: Actor,
     ) -> Result<Self, Damaged> {
         let mut document = Self::read(chunks, actor)?;
-        document.standing = Standing::whole(&document.automerge);
+        document.standing = Standing::whole(document.history.automerge());
         Ok(document)
     }
 
@@ -103,7 +110,7 @@ impl Document {
         let operations = usize::try_from(automerge.stats().num_ops).unwrap_or_default();
         Ok(Self {
             deleted: life::is_deleted(&automerge, &automerge.get_heads()),
-            automerge,
+            history: History::from(automerge),
             standing: Standing::default(),
             actor: ActorId::from(actor.0),
             json_bytes: bytes.len().max(operations),
@@ -135,7 +142,7 @@ impl Document {
 
     /// What has been seen.
     pub fn version(&self) -> Version {
-        version_of(&self.automerge.get_heads())
+        version_of(&self.history.heads())
     }
 
     /// Whether every head is a tombstone. `false` for a document that nobody has written.
@@ -145,14 +152,12 @@ impl Document {
 
     /// Whether there is nothing to read: never written, or deleted.
     pub fn is_absent(&self) -> bool {
-        self.deleted || self.automerge.is_empty()
+        self.deleted || self.history.is_empty()
     }
 
     /// Whether every change that `version` names is here.
     pub fn holds(&self, version: &Version) -> bool {
-        let known = |hash: &Hash| {
-            self.automerge.get_change_meta_by_hash(&ChangeHash(hash.to_bytes())).is_some()
-        };
+        let known = |hash: &Hash| self.history.holds(&ChangeHash(hash.to_bytes()));
         version.hashes().iter().all(known)
     }
 
@@ -167,7 +172,7 @@ impl Document {
         stamp: &Stamp,
         limits: &Limits,
     ) -> Result<Delta, Refusal> {
-        let before = self.automerge.get_heads();
+        let before = self.history.heads();
         let base = match base {
             None => before.clone(),
             Some(base) => self.base(base)?,
@@ -211,26 +216,31 @@ impl Document {
         stamp: &Stamp,
         limits: &Limits,
     ) -> Result<Delta, Refusal> {
-        let before = self.automerge.get_heads();
+        let before = self.history.heads();
         self.filled = match edit {
-            Edit::Put(value @ Value::Map(_)) if self.automerge.is_empty() => {
+            Edit::Put(value @ Value::Map(_)) if self.history.is_empty() => {
                 Some(value.to_json(Form::Plain))
             }
             _ => None,
         };
+        if let (Some(_), Edit::Put(Value::Map(map))) = (&self.filled, edit)
+            && let Some(first) = self.first_change(map, edit, stamp, limits)
+        {
+            return Ok(self.begin(first));
+        }
         let merged = base != before;
         let absent = self.is_absent();
-        self.automerge.set_actor(self.actor.clone());
+        self.history.automerge_mut().set_actor(self.actor.clone());
         if let Edit::Delete = edit {
-            if merged && life::has_tombstone(&self.automerge, base) {
+            if merged && life::has_tombstone(self.history.automerge(), base) {
                 // Deleted at this very version before: a retry.
                 return Ok(self.delta(&before, &[], merged, absent));
             }
-            life::mark(&mut self.automerge, base, Some(life::DELETE), stamp.time_seconds)?;
+            life::mark(self.history.automerge_mut(), base, Some(life::DELETE), stamp.time_seconds)?;
         } else {
-            let present = merged.then(|| self.automerge.clone());
+            let present = merged.then(|| self.history.automerge().clone());
             let standing = if merged {
-                Standing::at_version(&self.automerge, base)
+                Standing::at_version(self.history.automerge(), base)
             } else {
                 self.standing.clone()
             };
@@ -242,29 +252,51 @@ impl Document {
                 stamp,
                 limits,
             };
-            task.write(&mut self.automerge, standing)?;
+            task.write(self.history.automerge_mut(), standing)?;
         }
         self.merge_heads(stamp)?;
         Ok(self.moved(&before, merged, absent))
     }
 
+    /// The change that gives an untouched document its content, if that is to be had without
+    /// loading the document.
+    fn first_change(
+        &self,
+        map: &BTreeMap<String, Value>,
+        edit: &Edit,
+        stamp: &Stamp,
+        limits: &Limits,
+    ) -> Option<Change> {
+        let told = stamp.message.as_deref().is_none_or(|message| !life::is_reserved(message));
+        let wanted = told && edit.size() <= UNLOADED_BYTES_MAX;
+        let change = wanted.then(|| first_change(map, &self.actor, stamp)).flatten();
+        change.filter(|change| change.len() <= limits.change_operations_max)
+    }
+
+    fn begin(&mut self, first: Change) -> Delta {
+        let changes = vec![first.raw_bytes().to_vec()];
+        self.history = History::begin(first);
+        let (before, after) = (Version::default(), self.version());
+        Delta { changes, before, after, merged: false, created: true, deleted: false }
+    }
+
     /// Takes note of what has come since `before`.
     fn moved(&mut self, before: &[ChangeHash], merged: bool, absent: bool) -> Delta {
-        let changes = self.automerge.get_changes(before);
+        let changes = self.history.automerge().get_changes(before);
         if !changes.is_empty() {
-            self.standing = self.standing.merged(&self.automerge, before, &changes);
-            self.deleted = life::is_deleted(&self.automerge, &self.automerge.get_heads());
+            self.standing = self.standing.merged(self.history.automerge(), before, &changes);
+            self.deleted = life::is_deleted(self.history.automerge(), &self.history.heads());
         }
         self.delta(before, &changes, merged, absent)
     }
 
     /// Makes one head of too many.
     fn merge_heads(&mut self, stamp: &Stamp) -> Result<(), Refusal> {
-        let heads = self.automerge.get_heads();
+        let heads = self.history.heads();
         if life::HEADS_MAX < heads.len() {
-            let deleted = life::is_deleted(&self.automerge, &heads);
+            let deleted = life::is_deleted(self.history.automerge(), &heads);
             let message = if deleted { life::DELETE } else { life::MERGE };
-            life::mark(&mut self.automerge, &heads, Some(message), stamp.time_seconds)?;
+            life::mark(self.history.automerge_mut(), &heads, Some(message), stamp.time_seconds)?;
         }
         Ok(())
     }
@@ -300,20 +332,20 @@ impl Document {
         let mut new = Vec::new();
         for bytes in changes {
             let change = Change::try_from(bytes).map_err(|error| damaged(&error))?;
-            if self.automerge.get_change_meta_by_hash(&change.hash()).is_none() {
+            if !self.history.holds(&change.hash()) {
                 new.push(change);
             }
         }
-        let before = self.automerge.get_heads();
+        let before = self.history.heads();
         let absent = self.is_absent();
         self.filled = None;
         if !new.is_empty() {
-            let mut trial = self.automerge.clone();
+            let mut trial = self.history.automerge().clone();
             trial.apply_changes(new).map_err(|error| damaged(&error))?;
             if !trial.get_missing_deps(&[]).is_empty() {
                 return Err(Damaged("a change that it depends on is missing".to_owned()));
             }
-            self.automerge = trial;
+            self.history = History::from(trial);
         }
         Ok(self.moved(&before, false, absent))
     }
@@ -321,10 +353,10 @@ impl Document {
     /// All changes that `version` has not seen, encoded, in an order that respects their
     /// dependencies. Hashes that are not known here count as nothing.
     pub fn changes_since(&self, version: &Version) -> Vec<Vec<u8>> {
-        let known = |hash: &ChangeHash| self.automerge.get_change_meta_by_hash(hash).is_some();
+        let known = |hash: &ChangeHash| self.history.holds(hash);
         let heads: Vec<ChangeHash> =
             version.hashes().iter().map(|hash| ChangeHash(hash.to_bytes())).filter(known).collect();
-        let changes = self.automerge.get_changes(&heads);
+        let changes = self.history.automerge().get_changes(&heads);
         changes.iter().map(|change| change.raw_bytes().to_vec()).collect()
     }
 
@@ -333,14 +365,17 @@ impl Document {
     /// # Errors
     /// `VersionNotFound`.
     pub fn render(&self, form: Form, at: Option<&Version>) -> Result<Rendering, Refusal> {
-        let present = self.automerge.get_heads();
+        let present = self.history.heads();
         let heads = match at {
             None => present.clone(),
             Some(version) => self.base(version)?,
         };
         let version = version_of(&heads);
-        let deleted =
-            if heads == present { self.deleted } else { life::is_deleted(&self.automerge, &heads) };
+        let deleted = if heads == present {
+            self.deleted
+        } else {
+            life::is_deleted(self.history.automerge(), &heads)
+        };
         if heads.is_empty() || deleted {
             let single = heads.is_empty();
             return Ok(Rendering { json: None, conflicts: 0, single, version });
@@ -349,11 +384,11 @@ impl Document {
             if let (Some(json), Form::Plain, true) = (&self.filled, form, heads == present) {
                 Printed { json: json.clone(), conflicts: 0, single: true }
             } else if heads == present {
-                print(Scope::new(&self.automerge, &self.standing), form)
+                print(Scope::new(self.history.automerge(), &self.standing), form)
             } else {
-                let standing = Standing::at_version(&self.automerge, &heads);
+                let standing = Standing::at_version(self.history.automerge(), &heads);
                 // Only a transaction reads an old version at one cost for all of its objects.
-                let mut past = self.automerge.clone();
+                let mut past = self.history.automerge().clone();
                 let tx = past.transaction_at(PatchLog::inactive(), &heads).map_err(internal)?;
                 print(Scope::new(&tx, &standing), form)
             };
@@ -362,7 +397,7 @@ impl Document {
 
     /// The document's value, now; `None` if there is nothing to read.
     pub fn value(&self) -> Option<Value> {
-        let scope = Scope::new(&self.automerge, &self.standing);
+        let scope = Scope::new(self.history.automerge(), &self.standing);
         (!self.is_absent()).then(|| scope.map_value(&[ROOT]))
     }
 
@@ -371,13 +406,13 @@ impl Document {
         if self.is_absent() {
             return Vec::new();
         }
-        conflict::list(Scope::new(&self.automerge, &self.standing))
+        conflict::list(Scope::new(self.history.automerge(), &self.standing))
     }
 
     /// The whole document as one snapshot, which [`Document::load`] and every Automerge library
     /// take.
     pub fn save(&self) -> Vec<u8> {
-        self.automerge.save_nocompress()
+        self.history.automerge().save_nocompress()
     }
 
     /// The document as it was at a version, as one snapshot; `None`: now.
@@ -387,10 +422,10 @@ impl Document {
     pub fn save_at(&self, at: Option<&Version>) -> Result<Vec<u8>, Refusal> {
         let Some(version) = at else { return Ok(self.save()) };
         let heads = self.base(version)?;
-        if heads == self.automerge.get_heads() {
+        if heads == self.history.heads() {
             return Ok(self.save());
         }
-        let document = task::past(&self.automerge, &heads)?;
+        let document = task::past(self.history.automerge(), &heads)?;
         Ok(document.save_nocompress())
     }
 
@@ -403,7 +438,7 @@ impl Document {
 
     /// How many changes there are.
     pub fn change_count(&self) -> usize {
-        usize::try_from(self.automerge.stats().num_changes).unwrap_or(usize::MAX)
+        usize::try_from(self.history.len()).unwrap_or(usize::MAX)
     }
 
     /// An estimate of the memory that the document holds, in bytes, its own included.
@@ -412,8 +447,14 @@ impl Document {
     /// people make them: 15 KB for an empty one, 190 bytes a change, and for content twice its
     /// JSON, less an eighth (0.6 times for numbers, 3.7 times for small objects). What is one
     /// element over and over is off by more: a list of empty objects holds up to 15 times as much.
+    ///
+    /// A document that was just put holds its JSON and its change, and nothing else.
     pub fn memory_bytes(&self) -> usize {
         let filled = self.filled.as_ref().map_or(0, Vec::len);
+        if let Some(change) = self.history.unloaded_bytes() {
+            let held = if change == 0 { 0 } else { 500 + filled + change };
+            return size_of::<Self>() + held;
+        }
         let content = 2 * self.json_bytes - self.json_bytes / 8;
         15_000 + filled + content + 190 * self.change_count()
     }
@@ -425,7 +466,7 @@ impl Document {
         }
         let hashes: Vec<ChangeHash> =
             version.hashes().iter().map(|hash| ChangeHash(hash.to_bytes())).collect();
-        Ok(life::maximal(&self.automerge, &hashes))
+        Ok(life::maximal(self.history.automerge(), &hashes))
     }
 }
 

@@ -14,8 +14,15 @@ use std::collections::{HashMap, HashSet};
 pub(super) const DELETE: &str = "tombolo:delete";
 /// The message of a change that only makes one head of many.
 pub(super) const MERGE: &str = "tombolo:merge";
+/// What the messages of such changes begin with, and no others.
+const RESERVED: &str = "tombolo:";
 /// Most heads that are left after a write.
 pub(super) const HEADS_MAX: usize = 8;
+
+/// Whether a message is one that decides something.
+pub(super) fn is_reserved(message: &str) -> bool {
+    message.starts_with(RESERVED)
+}
 
 /// A change that changes nothing but the version, with `base` as its past.
 pub(super) fn mark(

@@ -4,6 +4,8 @@ mod apply;
 mod conflict;
 mod document;
 mod edit;
+mod first;
+mod history;
 mod json;
 mod life;
 mod limits;

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, HashMap};
 
 /// The share of the budget that the old leave to the young: one in so many bytes.
 const YOUNG_SHARE: usize = 16;
-/// What the smallest loaded document holds, about: bounds how many departed are remembered.
+/// What a document holds that was written twice, at least: bounds how many departed are remembered.
 const DOCUMENT_BYTES_MIN: usize = 16 << 10;
 
 /// What is loaded, by document, with a budget in bytes.

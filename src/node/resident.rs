@@ -32,6 +32,9 @@ const FOLD_BYTES_PER_CHANGE: u64 = 8 << 10;
 const EAGER_VIEW_BYTES_MAX: usize = 64 << 10;
 /// What is worth a helper thread: walking and printing so many bytes of JSON takes about 5 ms.
 pub(super) const HEAVY: usize = 64 << 10;
+/// What is held of a document beside its content, about: its name twice, its last commit, its places
+/// in the queues of the cache.
+const OWN_BYTES: usize = 1 << 10;
 /// What one change of the history weighs where the whole of it is walked.
 const CHANGE_WEIGHT: usize = 64;
 
@@ -137,7 +140,7 @@ impl Resident {
 
     /// Estimated bytes of memory.
     pub(super) fn memory_bytes(&self) -> usize {
-        self.document.memory_bytes()
+        OWN_BYTES + self.document.memory_bytes()
     }
 
     /// Whether something was done that no commit carries yet.

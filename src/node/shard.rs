@@ -347,6 +347,10 @@ impl Shard {
             Ok(()) => {
                 if resident.is_dirty() {
                     self.dirty.insert(id);
+                } else {
+                    // A read may have been the first to load what was put before.
+                    let bytes = resident.memory_bytes();
+                    self.documents.weigh(id, bytes);
                 }
             }
             Err(_) => {

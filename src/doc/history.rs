@@ -1,0 +1,89 @@
+//! The changes of one document: loaded, or as the one that made it until more is asked.
+
+use automerge::{Automerge, Change, ChangeHash, ReadDoc};
+use std::sync::OnceLock;
+
+/// What Automerge holds of a document.
+#[derive(Debug, Clone, Default)]
+pub(super) struct History {
+    /// The only change, as long as nothing is loaded. It has no dependencies.
+    first: Option<Box<Change>>,
+    loaded: OnceLock<Box<Automerge>>,
+}
+
+impl History {
+    /// A history of one change without dependencies. It is loaded once somebody asks for more than
+    /// what a change tells of itself.
+    pub(super) fn begin(first: Change) -> Self {
+        Self { first: Some(Box::new(first)), loaded: OnceLock::new() }
+    }
+
+    /// All changes, loaded.
+    pub(super) fn automerge(&self) -> &Automerge {
+        self.loaded.get_or_init(|| Box::new(applied(self.first.as_deref())))
+    }
+
+    /// All changes, loaded, to be added to.
+    pub(super) fn automerge_mut(&mut self) -> &mut Automerge {
+        self.automerge();
+        self.first = None;
+        let made = || unreachable!("it was loaded two lines above");
+        self.loaded.get_mut().map_or_else(made, Box::as_mut)
+    }
+
+    /// What is known without loading it: the only change, or `None` if there is no change.
+    fn unloaded(&self) -> Option<Option<&Change>> {
+        if self.loaded.get().is_none() { Some(self.first.as_deref()) } else { None }
+    }
+
+    /// Bytes that it holds, if nothing is loaded.
+    pub(super) fn unloaded_bytes(&self) -> Option<usize> {
+        self.unloaded().map(|first| first.map_or(0, |first| first.raw_bytes().len()))
+    }
+
+    /// The changes on which no other rests.
+    pub(super) fn heads(&self) -> Vec<ChangeHash> {
+        match self.unloaded() {
+            Some(first) => first.map(Change::hash).into_iter().collect(),
+            None => self.automerge().get_heads(),
+        }
+    }
+
+    /// Whether there is no change.
+    pub(super) fn is_empty(&self) -> bool {
+        match self.unloaded() {
+            Some(first) => first.is_none(),
+            None => self.automerge().is_empty(),
+        }
+    }
+
+    /// Whether this change is here.
+    pub(super) fn holds(&self, hash: &ChangeHash) -> bool {
+        match self.unloaded() {
+            Some(first) => first.is_some_and(|first| first.hash() == *hash),
+            None => self.automerge().get_change_meta_by_hash(hash).is_some(),
+        }
+    }
+
+    /// How many changes there are.
+    pub(super) fn len(&self) -> u64 {
+        match self.unloaded() {
+            Some(first) => u64::from(first.is_some()),
+            None => self.automerge().stats().num_changes,
+        }
+    }
+}
+
+impl From<Automerge> for History {
+    fn from(automerge: Automerge) -> Self {
+        Self { first: None, loaded: OnceLock::from(Box::new(automerge)) }
+    }
+}
+
+#[expect(clippy::expect_used, reason = "an encoded change without dependencies applies to nothing")]
+fn applied(first: Option<&Change>) -> Automerge {
+    let mut automerge = Automerge::new();
+    let applied = automerge.apply_changes(first.cloned());
+    applied.expect("a change that Automerge encoded does not apply");
+    automerge
+}
