@@ -187,9 +187,12 @@ fn log(config: &Config, voice: Voice) -> Result<(), Failure> {
         (true, _) => "error",
         (false, 0) => config.log.as_str(),
         (false, 1) => "debug,hyper=info,h2=info",
-        (false, _) => "trace",
+        (false, _) => "trace,automerge=trace",
     };
-    let filter = EnvFilter::try_new(directives)
+    // Automerge opens a span for each commit and load, which costs more than some commits. Whoever
+    // wants to see them names it.
+    let calmed = if directives == "off" { "" } else { "automerge=error," };
+    let filter = EnvFilter::try_new(format!("{calmed}{directives}"))
         .map_err(|error| Failure::Usage(format!("`log`: {directives:?}: {error}")))?;
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match config.log_format {
