@@ -11,7 +11,7 @@ use bytes::Bytes;
 use hyper::Method;
 use serde::Deserialize;
 use std::{
-    fs::{self, File},
+    fs::{self, File, Permissions},
     io::{self, BufWriter, Write},
     path::{Path, PathBuf},
 };
@@ -24,7 +24,7 @@ pub(crate) async fn run(client: &Client, line: &Export, voice: Voice) -> anyhow:
     let mut body = client.open(call).await?.into_body();
     let mut out = match &line.out {
         None => Out::Standard(BufWriter::new(io::stdout())),
-        Some(path) => Out::File(Draft::create(path)?),
+        Some(path) => Out::open(path)?,
     };
     let mut progress = Progress::new(voice);
     let mut done = 0;
@@ -66,13 +66,34 @@ struct Collection {
 /// Where rows go.
 enum Out {
     Standard(BufWriter<io::Stdout>),
+    /// A pipe, a terminal, a device: what is no file is written to as it is.
+    Other(File),
     File(Draft),
 }
 
 impl Out {
+    fn open(name: &Path) -> anyhow::Result<Self> {
+        let said = || name.display().to_string();
+        match fs::metadata(name) {
+            Ok(there) if there.is_dir() => bail!("{}: is a directory", said()),
+            // A link stays one, and its file gets the rows.
+            Ok(there) if there.is_file() => {
+                let name = fs::canonicalize(name).with_context(said)?;
+                Draft::create(&name, Some(there.permissions())).map(Self::File)
+            }
+            Ok(_) => {
+                let file = File::options().write(true).open(name).with_context(said)?;
+                Ok(Self::Other(file))
+            }
+            Err(_) if name.is_symlink() => bail!("{}: is a link to nothing", said()),
+            Err(_) => Draft::create(name, None).map(Self::File),
+        }
+    }
+
     fn write(&mut self, bytes: &[u8]) -> anyhow::Result<()> {
         match self {
             Self::Standard(out) => Ok(out.write_all(bytes)?),
+            Self::Other(file) => Ok(file.write_all(bytes)?),
             Self::File(draft) => draft.write(bytes),
         }
     }
@@ -80,6 +101,7 @@ impl Out {
     fn end(self) -> anyhow::Result<()> {
         match self {
             Self::Standard(mut out) => Ok(out.flush()?),
+            Self::Other(_) => Ok(()),
             Self::File(draft) => draft.publish(),
         }
     }
@@ -94,15 +116,18 @@ struct Draft {
 }
 
 impl Draft {
-    fn create(name: &Path) -> anyhow::Result<Self> {
-        if name.is_dir() {
-            bail!("{}: is a directory", name.display());
-        }
+    /// A file that will take the place of `name`, with what is allowed there, if there is one.
+    fn create(name: &Path, permissions: Option<Permissions>) -> anyhow::Result<Self> {
         let mut path = name.as_os_str().to_owned();
         path.push(format!(".part-{}", std::process::id()));
         let path = PathBuf::from(path);
         let file = File::create(&path).with_context(|| path.display().to_string())?;
-        Ok(Self { file, path, name: name.to_owned() })
+        let draft = Self { file, path, name: name.to_owned() };
+        if let Some(permissions) = permissions {
+            let set = draft.file.set_permissions(permissions);
+            set.with_context(|| draft.path.display().to_string())?;
+        }
+        Ok(draft)
     }
 
     fn write(&mut self, bytes: &[u8]) -> anyhow::Result<()> {

@@ -1,7 +1,7 @@
 //! Data directories that no node has open, for the commands of operators.
 
-use crate::store::{RocksEngine, RocksOptions};
-use anyhow::{Context, bail};
+use crate::store::{OpenError, RocksEngine, RocksOptions};
+use anyhow::bail;
 use std::path::Path;
 
 /// Memory for blocks while a closed store is read or written, in bytes.
@@ -11,7 +11,15 @@ pub(crate) const BLOCKS_BYTES: usize = 64 << 20;
 pub(crate) fn read(data: &Path) -> anyhow::Result<RocksEngine> {
     exists(data)?;
     let engine = RocksEngine::open_read_only(data, RocksOptions { blocks_bytes: BLOCKS_BYTES });
-    engine.with_context(|| data.display().to_string())
+    engine.map_err(|error| named(error, data))
+}
+
+/// An error that names the directory.
+pub(crate) fn named(error: OpenError, data: &Path) -> anyhow::Error {
+    match error {
+        OpenError::Locked(_) | OpenError::Directory { .. } | OpenError::Foreign(_) => error.into(),
+        _ => anyhow::Error::from(error).context(data.display().to_string()),
+    }
 }
 
 /// Refuses what is no data directory, before anything is made there.

@@ -171,7 +171,7 @@ fn engine(config: &Config) -> anyhow::Result<Arc<dyn Engine>> {
         }
         opened => opened,
     };
-    Ok(Arc::new(engine.with_context(|| config.data.display().to_string())?))
+    Ok(Arc::new(engine.map_err(|error| super::folder::named(error, &config.data))?))
 }
 
 #[cfg(not(feature = "rocksdb"))]

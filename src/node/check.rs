@@ -57,7 +57,7 @@ pub fn check(
             let builder = thread::Builder::new().name(format!("check-{index}"));
             let started = builder.stack_size(STACK_BYTES).spawn_scoped(scope, work);
             // The threads that run end with the sender.
-            started.map_err(|source| OpenError::Directory { path: "thread".into(), source })?;
+            started.map_err(|cause| OpenError::Directory { path: "thread".into(), cause })?;
         }
         let checked = store.check(Listener {
             found: &mut |finding| tell(Told::Found(finding)),

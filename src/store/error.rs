@@ -43,13 +43,16 @@ pub enum OpenError {
     #[error("incarnation {0} was used before")]
     IncarnationUsed(IncarnationId),
     /// The directory could not be made or locked.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {cause}", path.display())]
     Directory {
         /// The directory, or a file in it.
         path: PathBuf,
         /// What the operating system says.
-        source: std::io::Error,
+        cause: std::io::Error,
     },
+    /// The directory is in use for something else, and has no data.
+    #[error("{} holds other files, and no data of Tombolo: name an empty directory", .0.display())]
+    Foreign(PathBuf),
     /// The engine failed.
     #[error(transparent)]
     Engine(EngineError),

@@ -16,13 +16,34 @@ pub(super) fn make_directory(path: &Path) -> Result<(), OpenError> {
     if path.is_dir() {
         return Ok(());
     }
+    if path.exists() {
+        let cause = io::ErrorKind::NotADirectory.into();
+        return Err(OpenError::Directory { path: PathBuf::from(path), cause });
+    }
     let parent = match path.parent() {
         Some(parent) if parent != Path::new("") => parent,
         Some(_) | None => Path::new("."),
     };
     make_directory(parent)?;
     let made = private().create(path).and_then(|()| sync_directory(parent));
-    made.map_err(|source| OpenError::Directory { path: PathBuf::from(path), source })
+    made.map_err(|cause| OpenError::Directory { path: PathBuf::from(path), cause })
+}
+
+/// Refuses a directory that is in use for something else: a name that was typed wrong. What a file
+/// system has of itself is nothing, and so is what bears our name, as a configuration does.
+#[cfg(feature = "rocksdb")]
+pub(super) fn refuse_foreign(path: &Path, ours: &[&str]) -> Result<(), OpenError> {
+    let failed = |cause| OpenError::Directory { path: PathBuf::from(path), cause };
+    let mut foreign = false;
+    for entry in fs::read_dir(path).map_err(failed)? {
+        let name = entry.map_err(failed)?.file_name();
+        let name = name.to_string_lossy();
+        if ours.contains(&&*name) {
+            return Ok(());
+        }
+        foreign |= name != "lost+found" && !name.starts_with("tombolo");
+    }
+    if foreign { Err(OpenError::Foreign(PathBuf::from(path))) } else { Ok(()) }
 }
 
 /// A new name outlives a power cut once the directory that holds it is synced.

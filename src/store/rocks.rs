@@ -11,7 +11,7 @@ use super::{
         Batch, Cached, Durability, Engine, Health, Op, Range, SCAN_STRETCH_ROWS, Usage, Visit,
     },
     error::{EngineError, OpenError},
-    folder::{make_directory, private, sync_directory},
+    folder::{make_directory, private, refuse_foreign, sync_directory},
     key::Family,
     wal,
 };
@@ -40,6 +40,8 @@ const BLOB_GC_AGE: f64 = 0.25;
 const WAL_BYTES_MAX: u64 = 256 << 20;
 /// What part of its volume the log may take.
 const WAL_VOLUME_PART: u64 = 16;
+/// The file that is held while the engine is open.
+const LOCK: &str = "lock";
 /// Where RocksDB's files are, in the data directory.
 pub(super) const ROWS: &str = "rocksdb";
 /// A repaired store that has yet to take the place of the damaged one.
@@ -102,16 +104,17 @@ impl RocksEngine {
     /// inside the last record counts as damage, since nothing tells the two apart.
     ///
     /// # Errors
-    /// `Locked`, `Directory`, `Damaged` (names the file), `Engine`.
+    /// `Locked`, `Directory`, `Foreign`, `Damaged` (names the file), `Engine`.
     pub fn open(directory: &Path, options: RocksOptions) -> Result<Self, OpenError> {
         make_directory(directory)?;
+        refuse_foreign(directory, &[LOCK, ROWS, REPAIRED, RESTORING])?;
         let lock = lock(directory)?;
         let path = directory.join(ROWS);
         let repaired = directory.join(REPAIRED);
         if !path.exists() && repaired.is_dir() {
             // A repair was cut off between its two last steps.
             let renamed = fs::rename(&repaired, &path).and_then(|()| sync_directory(directory));
-            renamed.map_err(|source| OpenError::Directory { path: repaired, source })?;
+            renamed.map_err(|cause| OpenError::Directory { path: repaired, cause })?;
         }
         let restoring = directory.join(RESTORING);
         if !path.exists() && restoring.is_dir() {
@@ -510,15 +513,15 @@ fn scan_options(family: Family, range: &Range) -> ReadOptions {
 
 /// Holds a directory against other processes until the file is dropped.
 pub(super) fn lock(directory: &Path) -> Result<Arc<File>, OpenError> {
-    let path = directory.join("lock");
+    let path = directory.join(LOCK);
     let file = match File::options().create(true).truncate(false).write(true).open(&path) {
         Ok(file) => file,
-        Err(source) => return Err(OpenError::Directory { path, source }),
+        Err(cause) => return Err(OpenError::Directory { path, cause }),
     };
     match file.try_lock() {
         Ok(()) => Ok(Arc::new(file)),
         Err(TryLockError::WouldBlock) => Err(OpenError::Locked(directory.to_path_buf())),
-        Err(TryLockError::Error(source)) => Err(OpenError::Directory { path, source }),
+        Err(TryLockError::Error(cause)) => Err(OpenError::Directory { path, cause }),
     }
 }
 

@@ -120,7 +120,7 @@ impl RepairFolder {
             [(at(REPAIRING), &at(REPAIRED)), (at(ROWS), &damaged), (at(REPAIRED), &at(ROWS))];
         for (from, to) in steps {
             let renamed = fs::rename(from, to).and_then(|()| sync_directory(&self.directory));
-            renamed.map_err(|source| OpenError::Directory { path: to.to_path_buf(), source })?;
+            renamed.map_err(|cause| OpenError::Directory { path: to.to_path_buf(), cause })?;
         }
         self.abandon()?;
         Ok(damaged)
@@ -148,7 +148,7 @@ impl RepairFolder {
     }
 
     fn failed(&self, name: &str, source: io::Error) -> OpenError {
-        OpenError::Directory { path: self.directory.join(name), source }
+        OpenError::Directory { path: self.directory.join(name), cause: source }
     }
 
     /// A folder with the same files. Tables and blobs never change, and are the same on disk.

@@ -225,6 +225,41 @@ fn files_that_are_none_say_why() {
 }
 
 #[test]
+#[cfg(unix)]
+fn an_export_goes_through_links_and_pipes_and_keeps_modes() {
+    use std::os::unix::fs::{FileTypeExt, PermissionsExt, symlink};
+
+    let place = Place::new();
+    let at = |name: &str| place.folder.path().join(name);
+    place.write("all.ndjson", lines(100));
+    place.write("target.ndjson", "old");
+    fs::set_permissions(at("target.ndjson"), fs::Permissions::from_mode(0o600)).unwrap();
+    symlink("target.ndjson", at("link")).unwrap();
+    symlink("nowhere", at("broken")).unwrap();
+    assert!(Command::new("mkfifo").arg(at("pipe")).status().unwrap().success());
+    assert_eq!(place.import("import one all.ndjson"), (0, 100, 0, 0));
+
+    assert_eq!(place.run("export one --out link").code, Some(0));
+    assert!(at("link").is_symlink());
+    let exported = fs::read_to_string(at("target.ndjson")).unwrap();
+    assert_eq!(exported.lines().count(), 100);
+    let mode = fs::metadata(at("target.ndjson")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+
+    let pipe = at("pipe");
+    let reader = std::thread::spawn(move || fs::read_to_string(pipe).unwrap());
+    assert_eq!(place.run("export one --out pipe").code, Some(0));
+    assert_eq!(reader.join().unwrap(), exported);
+    assert!(fs::metadata(at("pipe")).unwrap().file_type().is_fifo());
+
+    for refused in ["broken", "."] {
+        let done = place.run(&format!("export one --out {refused}"));
+        assert_ne!(done.code, Some(0), "{done:?}");
+    }
+    assert!(at("broken").is_symlink() && !at("nowhere").exists());
+}
+
+#[test]
 fn a_node_that_is_not_there_or_refuses_ends_the_import() {
     let place = Place::new();
     place.write("a.ndjson", lines(10));

@@ -188,6 +188,23 @@ fn only_its_user_may_enter_the_data() {
 }
 
 #[test]
+fn a_directory_of_something_else_is_refused_and_left_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name);
+    fs::create_dir(at("lost+found")).unwrap();
+    fs::write(at("tombolo.toml"), "").unwrap();
+    fs::write(at("letter"), "dear").unwrap();
+    assert!(matches!(open(directory.path()), Err(OpenError::Foreign(_))));
+    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 3);
+    fs::rename(at("letter"), at("tombolo.letter")).unwrap();
+    drop(open(directory.path()).unwrap());
+    // What comes later is no concern of a data directory.
+    fs::write(at("letter"), "dear").unwrap();
+    drop(open(directory.path()).unwrap());
+    assert!(matches!(open(&at("letter")), Err(OpenError::Directory { .. })));
+}
+
+#[test]
 fn a_cold_read_does_not_know_until_the_disk_was_read() {
     let directory = tempfile::tempdir().unwrap();
     let engine = open(directory.path()).unwrap();
