@@ -188,6 +188,31 @@ fn only_its_user_may_enter_the_data() {
 }
 
 #[test]
+fn a_compaction_rewrites_every_table() {
+    // Tables side by side, as of keys that grow, and one over the other.
+    for step in [1_000, 0] {
+        for tables in 1..5 {
+            let directory = tempfile::tempdir().unwrap();
+            for table in 0..tables {
+                // What is in the log alone becomes a table at the next start.
+                let engine = open(directory.path()).unwrap();
+                for key in 0..1_000 {
+                    put(&engine, Family::View, table * step + key, &[7; 100]);
+                }
+            }
+            let engine = open(directory.path()).unwrap();
+            let before = files(directory.path(), "sst");
+            assert!(!before.is_empty());
+            engine.compact().unwrap();
+            drop(engine);
+            let after = files(directory.path(), "sst");
+            let stayed: Vec<_> = after.iter().filter(|table| before.contains(table)).collect();
+            assert!(!after.is_empty() && stayed.is_empty(), "{tables} by {step}: {stayed:?}");
+        }
+    }
+}
+
+#[test]
 fn a_directory_of_something_else_is_refused_and_left_alone() {
     let directory = tempfile::tempdir().unwrap();
     let at = |name: &str| directory.path().join(name);
