@@ -32,6 +32,8 @@ mod format;
 mod frame;
 mod kept;
 pub mod key;
+#[cfg(feature = "rocksdb")]
+mod manifest;
 mod memory;
 mod quarantine;
 mod read;

@@ -13,6 +13,7 @@ use super::{
     error::{EngineError, OpenError},
     folder::{make_directory, private, refuse_foreign, sync_directory},
     key::Family,
+    manifest::{Table, table_number},
     wal,
 };
 use bytes::Bytes;
@@ -77,8 +78,10 @@ pub(super) enum Access {
     Write,
     /// They are read, and nothing is changed. Every commit finds the disk full.
     Read,
-    /// They are read as far as that goes: missing tables and damaged log records are passed over.
+    /// They are read, damaged log records are passed over, and every table has to open.
     Salvage,
+    /// The same, whatever tables do not open: only what the manifest names can be asked for.
+    Manifest,
 }
 
 /// Rows on disk.
@@ -144,9 +147,10 @@ impl RocksEngine {
     ) -> Result<Self, OpenError> {
         // Zero lets RocksDB measure what an entry is charged.
         let cache = Cache::new_hyper_clock_cache(options.blocks_bytes, 0);
-        let mut options = database_options(&cache, options.blocks_bytes / 2, wal_bytes_max(path));
+        let written_max = (options.blocks_bytes / 2, wal_bytes_max(path));
+        let mut options = database_options(access, &cache, written_max).map_err(error)?;
         let mut families = Family::ALL.to_vec();
-        if access == Access::Salvage {
+        if matches!(access, Access::Salvage | Access::Manifest) {
             // A manifest that was made anew knows of no family without a table.
             let there = Database::list_cf(&options, path).map_err(error)?;
             families.retain(|family| there.iter().any(|there| there == family.name()));
@@ -162,8 +166,8 @@ impl RocksEngine {
             Access::Read => {
                 Database::open_cf_descriptors_read_only(&options, path, families, false)
             }
-            Access::Salvage => {
-                options.set_paranoid_checks(false);
+            Access::Salvage | Access::Manifest => {
+                options.set_paranoid_checks(access == Access::Salvage);
                 options.set_wal_recovery_mode(DBRecoveryMode::SkipAnyCorruptedRecord);
                 options.set_track_and_verify_wals_in_manifest(false);
                 Database::open_cf_descriptors_read_only(&options, path, families, false)
@@ -175,10 +179,17 @@ impl RocksEngine {
         Ok(Self { rows, cached, access, _lock: lock })
     }
 
-    /// Whether every table that the manifest names is there.
-    pub(super) fn has_all_tables(&self) -> bool {
-        let there = |name: &str| self.rows.path().join(name.trim_start_matches('/')).is_file();
-        self.rows.live_files().is_ok_and(|files| files.iter().all(|file| there(&file.name)))
+    /// Where the manifest has the table whose file has this number; `None`: nowhere.
+    pub(super) fn table(&self, number: u64) -> Result<Option<Table>, EngineError> {
+        let files = self.rows.live_files().map_err(error)?;
+        let file = files.iter().find(|file| table_number(&file.name) == Some(number));
+        Ok(file.and_then(|file| {
+            let families =
+                Family::ALL.iter().position(|family| family.name() == file.column_family_name);
+            // RocksDB counts families as they are made: its own, then all of ours at once, in order.
+            let family = 1 + u64::try_from(families?).ok()?;
+            Some(Table { family, level: u64::try_from(file.level).ok()?, number })
+        }))
     }
 
     /// Makes a new manifest from the tables that are there. Values in blob files are lost with the
@@ -261,8 +272,19 @@ impl RocksEngine {
     }
 }
 
-fn database_options(cache: &Cache, unwritten_bytes: usize, wal_bytes_max: u64) -> Options {
+fn database_options(
+    access: Access,
+    cache: &Cache,
+    (unwritten_bytes, wal_bytes_max): (usize, u64),
+) -> Result<Options, rocksdb::Error> {
     let mut options = Options::default();
+    if access == Access::Write {
+        // A node looks at tables after the start, so that a damaged one keeps only its own rows from
+        // being read: it stops commits, as any damage that is met does. No setter in the crate.
+        options = options.get_options_from_string("open_files_async=true")?;
+        // Goes with the former: how many removed rows each table has is not asked for.
+        options.set_skip_stats_update_on_db_open(true);
+    }
     options.create_if_missing(true);
     options.create_missing_column_families(true);
     options.set_paranoid_checks(true);
@@ -285,7 +307,7 @@ fn database_options(cache: &Cache, unwritten_bytes: usize, wal_bytes_max: u64) -
     options.set_max_log_file_size(16 << 20);
     // Not exposed by the crate: `paranoid_file_checks`, a listener for background errors (they are
     // polled in `health`), and `verify_checksum` over a whole database.
-    options
+    Ok(options)
 }
 
 /// Whether large values of a family have files of their own.

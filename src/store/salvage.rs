@@ -11,6 +11,7 @@
 use super::{
     error::OpenError,
     folder::{private, sync_directory},
+    manifest::{leave_out, table_number},
     rocks::{Access, REPAIRED, ROWS, RocksEngine, RocksOptions, lock},
 };
 use std::{
@@ -67,7 +68,7 @@ impl RepairFolder {
         self.notes.push(format!("it did not open: {refused}"));
         let skipped = "what of its log and tables could not be read was passed over: \
             acknowledged writes that were there are lost";
-        if let Some(engine) = self.salvage(&path) {
+        if let Ok(engine) = self.open(&path, Access::Salvage) {
             self.notes.push(skipped.to_owned());
             return Ok(engine);
         }
@@ -76,8 +77,8 @@ impl RepairFolder {
         if let Some(manifest) = manifest {
             let pointed = fs::write(copy.join("CURRENT"), format!("{manifest}\n"));
             pointed.map_err(|source| self.failed(SALVAGE, source))?;
-            if let Some(engine) = self.salvage(&copy) {
-                self.notes.push(format!("CURRENT was made to name {manifest}; {skipped}"));
+            if let Some(engine) = self.salvage(&copy, &manifest) {
+                self.notes.push(format!("by {manifest}; {skipped}"));
                 return Ok(engine);
             }
         }
@@ -137,10 +138,20 @@ impl RepairFolder {
         Ok(())
     }
 
-    /// What opens as it is. Not with a table missing: nothing that its keys span could be read.
-    fn salvage(&self, path: &Path) -> Option<RocksEngine> {
-        let engine = self.open(path, Access::Salvage).ok()?;
-        engine.has_all_tables().then_some(engine)
+    /// What opens when the tables that do not are left out. With such a table nothing that its keys
+    /// span could be read, in whatever table it is.
+    fn salvage(&mut self, copy: &Path, manifest: &str) -> Option<RocksEngine> {
+        loop {
+            let refused = match self.open(copy, Access::Salvage) {
+                Ok(engine) => return Some(engine),
+                Err(refused) => refused.to_string(),
+            };
+            let number = table_number(&refused)?;
+            // One that was left out already is not in it any more.
+            let table = self.open(copy, Access::Manifest).ok()?.table(number).ok()??;
+            leave_out(&copy.join(manifest), table).ok()?;
+            self.notes.push(format!("a table is left out: {refused}"));
+        }
     }
 
     fn open(&self, path: &Path, access: Access) -> Result<RocksEngine, OpenError> {

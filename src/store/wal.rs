@@ -10,8 +10,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-const BLOCK_BYTES: u64 = 32 << 10;
-const HEADER_BYTES: u64 = 7;
+pub(super) const BLOCK_BYTES: u64 = 32 << 10;
+pub(super) const HEADER_BYTES: u64 = 7;
 /// The same, of a piece in memory.
 const HEADER: usize = 7;
 /// The kinds of pieces that another follows.
