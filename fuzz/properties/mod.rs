@@ -6,9 +6,12 @@
 //! target with its `[[bin]]` in Cargo.toml. Inputs worth keeping go into `../corpus/<name>`, named for
 //! what they show.
 
+pub mod forge;
+pub mod gate;
 pub mod generate;
 pub mod json_in;
 pub mod key_codec;
+pub mod load_untrusted;
 pub mod merge_convergence;
 pub mod patch;
 pub mod put_at_version;
@@ -28,8 +31,10 @@ macro_rules! drive {
 
 #[cfg(test)]
 drive!(
+    gate: 1_000,
     json_in: 10_000,
     key_codec: 10_000,
+    load_untrusted: 1_000,
     merge_convergence: 1_500,
     patch: 10_000,
     put_at_version: 1_500,

@@ -3,6 +3,7 @@
 use super::{
     Conflict, Delta, Edit, Form, Limits, Refusal, RefusalKind, Stamp, Value, conflict,
     first::first_change,
+    gate::{self, Verified},
     history::History,
     life,
     place::operation_name,
@@ -53,6 +54,8 @@ pub struct Document {
     json_bytes: usize,
     /// Its plain JSON, where its only change is a put: what was put, printed.
     filled: Option<Vec<u8>>,
+    /// What the gate knows of it.
+    verified: Verified,
 }
 
 impl Document {
@@ -65,6 +68,7 @@ impl Document {
             deleted: false,
             json_bytes: 0,
             filled: None,
+            verified: Verified::default(),
         }
     }
 
@@ -115,6 +119,7 @@ impl Document {
             actor: ActorId::from(actor.0),
             json_bytes: bytes.len().max(operations),
             filled: None,
+            verified: Verified::default(),
         })
     }
 
@@ -148,6 +153,27 @@ impl Document {
     /// Whether every head is a tombstone. `false` for a document that nobody has written.
     pub fn is_deleted(&self) -> bool {
         self.deleted
+    }
+
+    /// Its changes.
+    pub(super) fn history(&self) -> &History {
+        &self.history
+    }
+
+    /// Its changes, and what the gate knows of them.
+    pub(super) fn history_and_verified(&mut self) -> (&History, &mut Verified) {
+        (&self.history, &mut self.verified)
+    }
+
+    /// All its changes, loaded, for others to be added.
+    pub(super) fn automerge_mut(&mut self) -> &mut Automerge {
+        self.filled = None;
+        self.history.automerge_mut()
+    }
+
+    /// Under whom it writes.
+    pub(super) fn actor(&self) -> &ActorId {
+        &self.actor
     }
 
     /// Whether there is nothing to read: never written, or deleted.
@@ -230,6 +256,7 @@ impl Document {
         }
         let merged = base != before;
         let absent = self.is_absent();
+        self.check_numbers(limits)?;
         self.history.automerge_mut().set_actor(self.actor.clone());
         if let Edit::Delete = edit {
             if merged && life::has_tombstone(self.history.automerge(), base) {
@@ -258,6 +285,17 @@ impl Document {
         Ok(self.moved(&before, merged, absent))
     }
 
+    /// Refuses to write where the numbers of operations come to their end: others would not take it.
+    fn check_numbers(&self, limits: &Limits) -> Result<(), Refusal> {
+        let last = |head: &ChangeHash| self.history.last_operation(head).unwrap_or(0);
+        let last = self.history.heads().iter().map(last).max().unwrap_or(0);
+        if last + (limits.change_operations_max as u64) < gate::OPERATION_END {
+            return Ok(());
+        }
+        let detail = format!("its operations are numbered up to {last}: it takes no more edits");
+        Err(Refusal::new(RefusalKind::TooLarge, detail))
+    }
+
     /// The change that gives an untouched document its content, if that is to be had without
     /// loading the document.
     fn first_change(
@@ -274,6 +312,7 @@ impl Document {
     }
 
     fn begin(&mut self, first: Change) -> Delta {
+        self.verified.note(std::slice::from_ref(&first));
         let changes = vec![first.raw_bytes().to_vec()];
         self.history = History::begin(first);
         let (before, after) = (Version::default(), self.version());
@@ -281,9 +320,10 @@ impl Document {
     }
 
     /// Takes note of what has come since `before`.
-    fn moved(&mut self, before: &[ChangeHash], merged: bool, absent: bool) -> Delta {
+    pub(super) fn moved(&mut self, before: &[ChangeHash], merged: bool, absent: bool) -> Delta {
         let changes = self.history.automerge().get_changes(before);
         if !changes.is_empty() {
+            self.verified.note(&changes);
             self.standing = self.standing.merged(self.history.automerge(), before, &changes);
             self.deleted = life::is_deleted(self.history.automerge(), &self.history.heads());
         }

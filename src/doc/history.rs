@@ -65,6 +65,17 @@ impl History {
         }
     }
 
+    /// The number of the last operation of a change, or of what it rests on.
+    pub(super) fn last_operation(&self, hash: &ChangeHash) -> Option<u64> {
+        Some(self.automerge().get_change_meta_by_hash(hash)?.max_op)
+    }
+
+    /// What a change rests on directly.
+    pub(super) fn dependencies(&self, hash: &ChangeHash) -> Vec<ChangeHash> {
+        let meta = self.automerge().get_change_meta_by_hash(hash);
+        meta.map(|meta| meta.deps).unwrap_or_default()
+    }
+
     /// How many changes there are.
     pub(super) fn len(&self) -> u64 {
         match self.unloaded() {

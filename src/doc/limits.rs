@@ -18,6 +18,12 @@ pub struct Limits {
     /// Most elements of lists and texts that an edit at an older base looks at in place; past them
     /// it is made in a copy of the document, with the same outcome.
     pub seek_steps_max: usize,
+    /// Most bytes that foreign bytes may be once inflated.
+    pub inflated_bytes_max: u64,
+    /// Most bytes that one byte of a stranger's may inflate to, past the first mebibyte.
+    pub inflation_ratio_max: u64,
+    /// Most operations, and most changes, of a foreign document that comes whole.
+    pub document_operations_max: u64,
 }
 
 impl Default for Limits {
@@ -30,6 +36,9 @@ impl Default for Limits {
             document_bytes_max: 16 << 20,
             // A tenth of a second.
             seek_steps_max: 500_000,
+            inflated_bytes_max: 32 << 20,
+            inflation_ratio_max: 200,
+            document_operations_max: 1_000_000,
         }
     }
 }

@@ -1,12 +1,16 @@
 //! Documents: JSON outside, Automerge inside. Pure: no disk, network, clock or randomness.
 
 mod apply;
+mod census;
+mod chunk;
 mod conflict;
 mod document;
 mod edit;
 mod first;
+mod gate;
 mod history;
 mod json;
+mod leb;
 mod life;
 mod limits;
 mod pairing;
@@ -32,6 +36,7 @@ pub use apply::merge_patch;
 pub use conflict::{Conflict, ConflictingValue};
 pub use document::{Actor, Damaged, Document, Rendering};
 pub use edit::{Delta, Edit, Stamp};
+pub use gate::{Admitted, Sender, Waiting};
 pub use json::{interpret, parse, parse_envelope};
 pub use limits::Limits;
 pub use patch::{Operation, Patch, SpliceInsert};

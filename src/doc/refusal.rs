@@ -23,6 +23,8 @@ pub enum RefusalKind {
     PatchTestFailed,
     /// More keys, elements or operations than the limits allow.
     TooLarge,
+    /// Foreign bytes that are no changes of Automerge, or none that this document can take.
+    BadChanges,
     /// A version names changes that this document does not hold.
     VersionNotFound,
     /// A defect of the program.

@@ -64,6 +64,8 @@ pub enum Code {
     BadPointer,
     /// A value is not of the type that the edit needs.
     WrongType,
+    /// Foreign bytes that are no changes, or none that the document can take.
+    BadChanges,
     /// The request's head is larger than a limit.
     HeadersTooLarge,
     /// This node has not seen the version.
@@ -118,6 +120,7 @@ impl Code {
         Self::RootMustBeObject,
         Self::BadPointer,
         Self::WrongType,
+        Self::BadChanges,
         Self::HeadersTooLarge,
         Self::VersionNotFound,
         Self::Internal,
@@ -163,6 +166,7 @@ impl Code {
             }
             Self::BadPointer => ("bad_pointer", 422, "A pointer leads nowhere", None),
             Self::WrongType => ("wrong_type", 422, "A value is of another type", None),
+            Self::BadChanges => ("bad_changes", 422, "Changes that are not taken", None),
             Self::HeadersTooLarge => {
                 ("headers_too_large", 431, "The header fields are larger than a limit", None)
             }
@@ -319,6 +323,7 @@ impl From<RefusalKind> for Code {
             RefusalKind::WrongType => Self::WrongType,
             RefusalKind::PatchTestFailed => Self::PatchTestFailed,
             RefusalKind::TooLarge => Self::TooLarge,
+            RefusalKind::BadChanges => Self::BadChanges,
             RefusalKind::VersionNotFound => Self::VersionNotFound,
             RefusalKind::Internal => Self::Internal,
         }

@@ -14,6 +14,7 @@ use tombolo::{
 };
 
 mod accept;
+mod attacks;
 #[cfg(feature = "rocksdb")]
 mod backup;
 mod bulk;
@@ -29,6 +30,7 @@ mod edits;
 mod faults;
 #[cfg(feature = "rocksdb")]
 mod full_disk;
+mod gate;
 mod http;
 mod import;
 mod json_parsing;

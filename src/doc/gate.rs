@@ -1,0 +1,496 @@
+//! The gate: the one way in for change bytes that this node did not make.
+//!
+//! Automerge takes the word of whoever wrote its bytes. Crafted ones make it panic, end the process,
+//! run for years, or are taken and make the document one that cannot be saved. So, in this order:
+//!
+//! 0. Changes that are here already are skipped.
+//! 1. Frames are taken apart and their checksums checked here (`chunk.rs`).
+//! 2. What is deflated is inflated here, up to a bound.
+//! 3. Operations are counted before anything parses them (`census.rs`).
+//! 4. Each change has to follow from what it rests on: see [`Candidates::next`].
+//! 5. All is tried on a copy, guarded against panics; what came from a stranger is also saved and
+//!    loaded again, often enough to cost little beside the rest.
+//! 6. What a stranger sends must not make a document larger than an edit here could.
+//!
+//! Whoever fails any of these fails alone: the document is as before.
+
+use super::{
+    Delta, Document, Limits, Refusal, RefusalKind,
+    census::{self, Census},
+    chunk::{self, Chunk, Inflation, bad},
+    document::internal,
+    history::History,
+};
+use crate::ident::Hash;
+use automerge::{
+    ActorId, Automerge, Change, ChangeHash, LoadOptions, OnPartialLoad, ReadDoc, legacy::OpType,
+};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    panic::{AssertUnwindSafe, catch_unwind},
+};
+
+/// No operation has this number or a greater one: 2³¹. Automerge counts to 2³², and panics behind it.
+pub(super) const OPERATION_END: u64 = 1 << 31;
+/// What a stranger's bytes may come to, as a part of the document, before it is verified again.
+const UNVERIFIED_PART: usize = 8;
+
+/// How deep what members send may nest, where their limit is greater than ours.
+const MEMBER_DEPTH_MAX: usize = 500;
+
+/// Who sends changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Sender {
+    /// A node of the same cluster, which had them through a gate of its own.
+    Member,
+    /// Anybody else.
+    Stranger,
+}
+
+/// What became of foreign bytes.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Admitted {
+    /// What the changes that were taken did.
+    pub delta: Delta,
+    /// How many were here already.
+    pub held: usize,
+    /// Changes that rest on others that are not here. They are no part of the document.
+    pub waiting: Vec<Waiting>,
+    /// Changes that were taken and that were made under this document's own actor, which did not make
+    /// them here: another copy of it writes under the same. It must not go on under it.
+    pub cloned: usize,
+}
+
+/// A change that cannot be taken before others are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Waiting {
+    /// Its name.
+    pub hash: Hash,
+    /// The change.
+    pub bytes: Vec<u8>,
+    /// What it rests on directly, and is not here.
+    pub missing: Vec<Hash>,
+}
+
+/// What is known of a document's changes for judging others.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Verified {
+    /// The last change of each actor: its seq and its name. `None`: not looked up yet.
+    last: Option<BTreeMap<ActorId, (u64, ChangeHash)>>,
+    /// Bytes of the document as it was last saved and loaded again.
+    saved_bytes: usize,
+    /// Bytes that came from strangers since.
+    unverified_bytes: usize,
+}
+
+impl Verified {
+    /// Takes note of changes that have become part of the document.
+    pub(super) fn note(&mut self, changes: &[Change]) {
+        for change in changes {
+            if let Some(last) = &mut self.last {
+                last.insert(change.actor_id().clone(), (change.seq(), change.hash()));
+            }
+        }
+    }
+
+    fn last(&mut self, history: &History) -> &BTreeMap<ActorId, (u64, ChangeHash)> {
+        self.last.get_or_insert_with(|| {
+            let metas = history.automerge().get_changes_meta(&[]);
+            // Changes of one actor come in the order of their seqs.
+            metas.into_iter().map(|meta| (meta.actor.into_owned(), (meta.seq, meta.hash))).collect()
+        })
+    }
+}
+
+impl Document {
+    /// Takes change bytes that were not made here: changes, and whole documents, one behind the other.
+    /// Changes whose dependencies are missing are given back.
+    ///
+    /// All of it is taken, or nothing.
+    ///
+    /// # Errors
+    /// `BadChanges`, `TooLarge`, `TooDeep`; the document is as before.
+    pub fn admit(
+        &mut self,
+        bytes: &[u8],
+        sender: Sender,
+        limits: &Limits,
+    ) -> Result<Admitted, Refusal> {
+        let guarded = catch_unwind(AssertUnwindSafe(|| {
+            let mut trial = self.clone();
+            let admitted = trial.try_admit(bytes, sender, limits)?;
+            Ok((trial, admitted))
+        }));
+        let (trial, admitted) =
+            guarded.unwrap_or_else(|_| Err(bad("changes on which Automerge breaks")))?;
+        *self = trial;
+        Ok(admitted)
+    }
+
+    fn try_admit(
+        &mut self,
+        bytes: &[u8],
+        sender: Sender,
+        limits: &Limits,
+    ) -> Result<Admitted, Refusal> {
+        let before = self.history().heads();
+        let absent = self.is_absent();
+        let unpacked = self.unpack(bytes, sender, limits)?;
+        let Unpacked { candidates, held, census, whole } = unpacked;
+        let Sorted { ready, waiting } = self.sort(candidates)?;
+        let own = ActorBytes::of(self.actor());
+        let cloned = ready.iter().filter(|change| own.made(change.actor_id())).count();
+        let taken_bytes: usize = ready.iter().map(|change| change.raw_bytes().len()).sum();
+        let made = if census.makes { made_of(&ready) } else { Vec::new() };
+        let sent: BTreeSet<Vec<u8>> =
+            ready.iter().map(|change| change.raw_bytes().to_vec()).collect();
+        if !ready.is_empty() {
+            self.take(ready, whole)?;
+        }
+        self.check_depths(&made, sender, limits)?;
+        let delta = self.moved(&before, false, absent);
+        // Automerge writes a change anew from its operations, and leaves out what makes no sense to it.
+        if delta.changes.len() != sent.len() || !delta.changes.iter().all(|one| sent.contains(one))
+        {
+            return Err(bad("changes that Automerge gives back as others"));
+        }
+        match sender {
+            Sender::Stranger if taken_bytes != 0 => {
+                self.check_size(&census, limits)?;
+                self.verify_after(taken_bytes)?;
+            }
+            Sender::Stranger | Sender::Member => {}
+        }
+        Ok(Admitted { delta, held, waiting, cloned })
+    }
+
+    /// Steps 0 to 3.
+    fn unpack(&self, bytes: &[u8], sender: Sender, limits: &Limits) -> Result<Unpacked, Refusal> {
+        let mut inflation = Inflation {
+            bytes_left: limits.inflated_bytes_max,
+            ratio_max: match sender {
+                Sender::Member => None,
+                Sender::Stranger => Some(limits.inflation_ratio_max),
+            },
+        };
+        let history = self.history();
+        let held = |hash: &Hash| history.holds(&ChangeHash(hash.to_bytes()));
+        let chunks = chunk::chunks(bytes, &mut inflation, held)?;
+        let mut unpacked = Unpacked { held: chunks.held, ..Unpacked::default() };
+        let operations_max = limits.change_operations_max as u64;
+        let alone = chunks.new.len() == 1;
+        for chunk in chunks.new {
+            match chunk {
+                Chunk::Change { hash, body } => {
+                    let census =
+                        census::of_change(&body, operations_max, limits.inflated_bytes_max)?;
+                    unpacked.add(census);
+                    let bytes = chunk::encode_change(&hash, &body);
+                    let change = Change::from_bytes(bytes)
+                        .map_err(|error| bad(&format!("a change that does not parse: {error}")))?;
+                    unpacked.candidates.push(change);
+                }
+                Chunk::Document { whole, body } => {
+                    let operations_max = limits.document_operations_max;
+                    let bytes_max = limits.inflated_bytes_max;
+                    let census =
+                        census::of_document(body, operations_max, bytes_max, &mut inflation)?;
+                    unpacked.add(census);
+                    let document = load(whole)?;
+                    if alone && history.is_empty() {
+                        unpacked.candidates = document.get_changes(&[]);
+                        unpacked.whole = Some(Box::new(document));
+                    } else {
+                        let new = history.automerge().get_changes_added(&document);
+                        let all =
+                            usize::try_from(document.stats().num_changes).unwrap_or(new.len());
+                        unpacked.held += all.saturating_sub(new.len());
+                        unpacked.candidates.extend(new);
+                    }
+                }
+            }
+        }
+        Ok(unpacked)
+    }
+
+    /// Step 4: the order in which changes can be taken, and what cannot be yet.
+    fn sort(&mut self, candidates: Vec<Change>) -> Result<Sorted, Refusal> {
+        let (history, verified) = self.history_and_verified();
+        let stored = verified.last(history);
+        let (last, taken) = (HashMap::new(), HashMap::new());
+        let mut judge = Judge { history, stored, last, taken };
+        let mut open: BTreeMap<ChangeHash, Change> = BTreeMap::new();
+        let mut order = Vec::new();
+        for change in candidates {
+            let hash = change.hash();
+            if open.insert(hash, change).is_none() {
+                order.push(hash);
+            }
+        }
+        let mut ready = Vec::new();
+        // What comes in an order that respects dependencies is sorted in one pass.
+        loop {
+            let mut later = Vec::new();
+            let count = ready.len();
+            for hash in order {
+                let Some(change) = open.get(&hash) else { continue };
+                if change.deps().iter().all(|dep| judge.knows(dep)) {
+                    judge.check(change)?;
+                    ready.extend(open.remove(&hash));
+                } else {
+                    later.push(hash);
+                }
+            }
+            order = later;
+            if order.is_empty() || ready.len() == count {
+                break;
+            }
+        }
+        let waiting = order.iter().filter_map(|hash| open.get(hash)).map(|change| Waiting {
+            hash: Hash::from_bytes(change.hash().0),
+            bytes: change.raw_bytes().to_vec(),
+            missing: judge.missing(change),
+        });
+        let waiting = waiting.collect();
+        Ok(Sorted { ready, waiting })
+    }
+
+    /// Step 5, but for the copy and the guard, which are around all of this.
+    fn take(&mut self, ready: Vec<Change>, whole: Option<Box<Automerge>>) -> Result<(), Refusal> {
+        if let Some(whole) = whole {
+            *self.automerge_mut() = *whole;
+            return Ok(());
+        }
+        let applied = self.automerge_mut().apply_changes(ready);
+        applied.map_err(|error| bad(&format!("changes that do not apply: {error}")))
+    }
+
+    /// Saves the document and loads it again, if strangers have added enough to it since that was
+    /// done.
+    fn verify_after(&mut self, bytes: usize) -> Result<(), Refusal> {
+        let (_, verified) = self.history_and_verified();
+        verified.unverified_bytes += bytes;
+        if verified.unverified_bytes < verified.saved_bytes / UNVERIFIED_PART {
+            return Ok(());
+        }
+        let saved = self.save();
+        let loaded = load(&saved)?;
+        if loaded.get_heads() != self.history().heads() {
+            return Err(bad("changes after which the document does not load as it was saved"));
+        }
+        let (_, verified) = self.history_and_verified();
+        (verified.saved_bytes, verified.unverified_bytes) = (saved.len(), 0);
+        Ok(())
+    }
+
+    /// Step 6, how large it is.
+    fn check_size(&mut self, census: &Census, limits: &Limits) -> Result<(), Refusal> {
+        let grown = usize::try_from(census.expanded + 8 * census.operations).unwrap_or(usize::MAX);
+        let bytes = self.json_bytes().saturating_add(grown);
+        self.set_json_bytes(bytes);
+        if bytes < limits.document_bytes_max / 4 {
+            return Ok(());
+        }
+        let json = self.render(super::Form::Plain, None)?.json.map_or(0, |json| json.len());
+        self.set_json_bytes(json);
+        if limits.document_bytes_max < json {
+            let detail = format!("a document is at most {} bytes", limits.document_bytes_max);
+            return Err(Refusal::new(RefusalKind::TooLarge, detail));
+        }
+        Ok(())
+    }
+
+    /// Step 6, how deep it is. Who reads a document goes as deep as it does, so members have a bound
+    /// as well.
+    fn check_depths(&self, made: &Made, sender: Sender, limits: &Limits) -> Result<(), Refusal> {
+        let depth_max = match sender {
+            Sender::Stranger => limits.depth_max,
+            Sender::Member => limits.depth_max.max(MEMBER_DEPTH_MAX),
+        };
+        let mut depths: HashMap<&str, usize> = HashMap::new();
+        for (name, holder) in made {
+            let above = match depths.get(holder.as_str()) {
+                Some(depth) => *depth,
+                None => self.depth_of(holder, depth_max)?,
+            };
+            if depth_max <= above {
+                let detail = format!("nested deeper than {depth_max} levels");
+                return Err(Refusal::new(RefusalKind::TooDeep, detail));
+            }
+            depths.insert(name, above + 1);
+        }
+        Ok(())
+    }
+
+    /// At which depth a container is: the root is 1.
+    fn depth_of(&self, name: &str, most: usize) -> Result<usize, Refusal> {
+        if name == ROOT_NAME {
+            return Ok(1);
+        }
+        let automerge = self.history().automerge();
+        let object = automerge.import_obj(name).map_err(internal)?;
+        let parents = automerge.parents(&object).map_err(internal)?;
+        Ok(1 + parents.take(most + 1).count())
+    }
+}
+
+/// What came, apart.
+#[derive(Default)]
+struct Unpacked {
+    candidates: Vec<Change>,
+    held: usize,
+    census: Census,
+    /// The document that has just these changes, loaded.
+    whole: Option<Box<Automerge>>,
+}
+
+impl Unpacked {
+    fn add(&mut self, census: Census) {
+        self.census.operations += census.operations;
+        self.census.expanded = self.census.expanded.saturating_add(census.expanded);
+        self.census.makes |= census.makes;
+    }
+}
+
+/// Changes in an order in which they can be applied, and those that cannot be.
+struct Sorted {
+    ready: Vec<Change>,
+    waiting: Vec<Waiting>,
+}
+
+/// What a change has to follow from.
+struct Judge<'a> {
+    history: &'a History,
+    /// The last change of each actor in the history.
+    stored: &'a BTreeMap<ActorId, (u64, ChangeHash)>,
+    /// And among those taken.
+    last: HashMap<ActorId, (u64, ChangeHash)>,
+    /// Changes that were found good, and are not in the history: their last operations and what
+    /// they rest on.
+    taken: HashMap<ChangeHash, (u64, Vec<ChangeHash>)>,
+}
+
+impl Judge<'_> {
+    fn knows(&self, hash: &ChangeHash) -> bool {
+        self.taken.contains_key(hash) || self.history.holds(hash)
+    }
+
+    fn missing(&self, change: &Change) -> Vec<Hash> {
+        let missing: BTreeSet<Hash> = change
+            .deps()
+            .iter()
+            .filter(|dep| !self.knows(dep))
+            .map(|dep| Hash::from_bytes(dep.0))
+            .collect();
+        missing.into_iter().collect()
+    }
+
+    /// Checks a change whose dependencies are known, and takes note of it.
+    fn check(&mut self, change: &Change) -> Result<(), Refusal> {
+        let refuse = |why: &str| {
+            let name = Hash::from_bytes(change.hash().0);
+            Err(bad(&format!("change {name}: {why}")))
+        };
+        let past = change.deps().iter().map(|dep| self.last_operation(dep)).max().unwrap_or(0);
+        let start = change.start_op().get();
+        if start <= past {
+            return refuse("its operations are numbered as ones that it rests on");
+        }
+        if change.is_empty() && start != past + 1 {
+            return refuse("it has no operations, and numbers them all the same");
+        }
+        let end = start.checked_add(change.len() as u64);
+        if end.is_none_or(|end| OPERATION_END < end) {
+            return refuse("its operations are numbered past the end");
+        }
+        let actor = change.actor_id();
+        match (change.seq(), self.last.get(actor).or_else(|| self.stored.get(actor))) {
+            (1, None) => {}
+            (seq, Some((last, before))) if seq == last + 1 => {
+                if !self.descends(change, before) {
+                    return refuse("it does not rest on the one before it by the same actor");
+                }
+            }
+            (seq, Some((last, _))) if (1..=*last).contains(&seq) => {
+                return refuse("its actor has made another change in its place");
+            }
+            _ => return refuse("its actor's changes before it are not what it rests on"),
+        }
+        self.last.insert(actor.clone(), (change.seq(), change.hash()));
+        self.taken.insert(change.hash(), (end.unwrap_or(0) - 1, change.deps().to_vec()));
+        Ok(())
+    }
+
+    fn last_operation(&self, hash: &ChangeHash) -> u64 {
+        match self.taken.get(hash) {
+            Some((last, _)) => *last,
+            None => self.history.last_operation(hash).unwrap_or(0),
+        }
+    }
+
+    /// Whether `before` is in the past of a change.
+    fn descends(&self, change: &Change, before: &ChangeHash) -> bool {
+        if change.deps().contains(before) {
+            return true;
+        }
+        // Numbers of operations grow from each change to what rests on it.
+        let least = self.last_operation(before);
+        let mut seen: BTreeSet<ChangeHash> = BTreeSet::new();
+        let mut open = change.deps().to_vec();
+        while let Some(hash) = open.pop() {
+            if hash == *before {
+                return true;
+            }
+            if self.last_operation(&hash) < least || !seen.insert(hash) {
+                continue;
+            }
+            match self.taken.get(&hash) {
+                Some((_, deps)) => open.extend(deps),
+                None => open.extend(self.history.dependencies(&hash)),
+            }
+        }
+        false
+    }
+}
+
+/// The name of the root, as operations have it.
+const ROOT_NAME: &str = "_root";
+
+/// Containers, each with the one that holds it, in the order in which they were made.
+type Made = Vec<(String, String)>;
+
+/// The containers that changes make.
+fn made_of(changes: &[Change]) -> Made {
+    let mut made = Vec::new();
+    for change in changes {
+        let change = change.decode();
+        let actor = change.actor_id.to_hex_string();
+        for (counter, op) in (u64::from(change.start_op)..).zip(&change.operations) {
+            if matches!(op.action, OpType::Make(_)) {
+                made.push((format!("{counter}@{actor}"), op.obj.to_string()));
+            }
+        }
+    }
+    made
+}
+
+/// Loads a document's bytes, whole.
+fn load(bytes: &[u8]) -> Result<Automerge, Refusal> {
+    let options = LoadOptions::new().on_partial_load(OnPartialLoad::Error);
+    Automerge::load_with_options(bytes, options)
+        .map_err(|error| bad(&format!("a document that does not load: {error}")))
+}
+
+/// The bytes by which an actor's changes are known: Automerge derives longer ones from them, which
+/// end in them.
+struct ActorBytes(Vec<u8>);
+
+impl ActorBytes {
+    fn of(actor: &ActorId) -> Self {
+        Self(actor.to_bytes().to_vec())
+    }
+
+    fn made(&self, actor: &ActorId) -> bool {
+        actor.to_bytes().ends_with(&self.0)
+    }
+}

@@ -1,0 +1,184 @@
+//! The gate: what is sent is taken whole, or refused and the document is as before.
+
+use crate::{
+    attacks::{self, honest, victim},
+    properties::all::forge::{self, Forged},
+};
+use automerge::{ActorId, AutoCommit, Automerge, Change, ROOT, transaction::Transactable};
+use tombolo::doc::{Actor, Document, Form, Limits, RefusalKind, Sender};
+
+const SENDERS: [Sender; 2] = [Sender::Member, Sender::Stranger];
+
+fn admit(document: &mut Document, bytes: &[u8], sender: Sender) -> tombolo::doc::Admitted {
+    document.admit(bytes, sender, &Limits::default()).unwrap()
+}
+
+/// The victim's document, at a node.
+fn attacked() -> Document {
+    let mut document = Document::new(Actor([1; 16]));
+    admit(&mut document, &victim().save(), Sender::Stranger);
+    document
+}
+
+fn json(document: &Document) -> String {
+    let json = document.render(Form::Plain, None).unwrap().json.unwrap_or_default();
+    String::from_utf8(json).unwrap()
+}
+
+#[test]
+fn every_attack_is_refused_and_leaves_the_document_as_it_was() {
+    for attack in attacks::all() {
+        for sender in SENDERS {
+            // What members have accepted inflates and nests as it does.
+            if sender == Sender::Member
+                && matches!(
+                    attack.name,
+                    "a change that inflates a thousandfold" | "a hundred objects in the root"
+                )
+            {
+                continue;
+            }
+            for (mut document, kind) in
+                [(attacked(), "old"), (Document::new(Actor([1; 16])), "new")]
+            {
+                let (before, version) = (json(&document), document.version());
+                let name = attack.name;
+                let refusal = match document.admit(&attack.bytes, sender, &Limits::default()) {
+                    Err(refusal) => refusal,
+                    // Where nothing is, what it rests on is missing.
+                    Ok(admitted) if kind == "new" && !admitted.waiting.is_empty() => continue,
+                    Ok(admitted) => panic!("{name} is taken by {kind}: {admitted:?}"),
+                };
+                assert_eq!(refusal.kind, attack.refused, "{name}, {kind}: {refusal}");
+                assert!(
+                    kind == "new" || refusal.detail.contains(attack.because),
+                    "{name}: {refusal}"
+                );
+                assert_eq!((json(&document), document.version()), (before, version), "{name}");
+                let taken = admit(&mut document, &victim().save(), sender);
+                let here = if kind == "old" { 2 } else { 0 };
+                assert_eq!(taken.held, here, "{name}: it still takes what is good");
+                admit(&mut document, honest().raw_bytes(), sender);
+                assert!(json(&document).contains(r#""other":1"#), "{name}");
+            }
+        }
+    }
+}
+
+#[test]
+fn changes_come_in_any_order_and_more_than_once() {
+    let mut source = victim();
+    for n in 0..20 {
+        source.put(ROOT, "n", n).unwrap();
+        source.commit();
+    }
+    let changes = source.get_changes(&[]);
+    let parts: Vec<&[u8]> = changes.iter().map(Change::raw_bytes).collect();
+    let reversed: Vec<u8> = parts.iter().rev().flat_map(|part| part.iter()).copied().collect();
+    for sender in SENDERS {
+        let mut document = Document::new(Actor([1; 16]));
+        let admitted = admit(&mut document, &reversed, sender);
+        assert_eq!(admitted.delta.changes.len(), 22);
+        assert_eq!((admitted.held, admitted.waiting.len(), admitted.cloned), (0, 0, 0));
+        assert!(admitted.delta.created);
+        assert_eq!(json(&document), r#"{"list":["first"],"n":19,"title":"after"}"#);
+        let again = admit(&mut document, &reversed, sender);
+        assert_eq!((again.held, again.delta.changes.len()), (22, 0));
+        let whole = admit(&mut document, &source.save(), sender);
+        assert_eq!((whole.held, whole.delta.changes.len()), (22, 0));
+        // Whole documents, deflated changes and changes give the same bytes.
+        let deflated: Vec<u8> = changes
+            .iter()
+            .flat_map(|change| forge::deflated(&Forged::read(change).body()))
+            .collect();
+        for bytes in [source.save(), source.save_nocompress(), deflated] {
+            let mut other = Document::new(Actor([1; 16]));
+            let admitted = admit(&mut other, &bytes, sender);
+            assert_eq!(admitted.delta.changes, parts);
+            assert_eq!((other.version(), other.save()), (document.version(), document.save()));
+        }
+    }
+}
+
+#[test]
+fn a_change_whose_dependencies_are_missing_waits_outside_the_document() {
+    let changes = victim().get_changes(&[]);
+    let mut document = Document::new(Actor([1; 16]));
+    let admitted = admit(&mut document, changes[1].raw_bytes(), Sender::Stranger);
+    assert!(admitted.delta.changes.is_empty() && document.is_absent());
+    assert_eq!(admitted.waiting.len(), 1);
+    let waiting = &admitted.waiting[0];
+    assert_eq!(waiting.bytes, changes[1].raw_bytes());
+    assert_eq!(waiting.hash.to_bytes(), changes[1].hash().0);
+    assert_eq!(waiting.missing[0].to_bytes(), changes[0].hash().0);
+    let both = [changes[0].raw_bytes(), &waiting.bytes].concat();
+    assert_eq!(admit(&mut document, &both, Sender::Stranger).delta.changes.len(), 2);
+}
+
+#[test]
+fn a_change_by_the_documents_own_actor_tells_of_a_copy() {
+    let mut document = Document::new(Actor([7; 16]));
+    assert_eq!(admit(&mut document, &victim().save(), Sender::Member).cloned, 2);
+    let mut other = attacked();
+    assert_eq!(admit(&mut other, honest().raw_bytes(), Sender::Member).cloned, 0);
+}
+
+#[test]
+fn limits_hold_to_the_last_operation_byte_and_level() {
+    let limits = |change_operations_max, inflated_bytes_max, depth_max| Limits {
+        change_operations_max,
+        inflated_bytes_max,
+        depth_max,
+        ..Limits::default()
+    };
+    let mut ten = AutoCommit::new();
+    for n in 0..10 {
+        ten.put(ROOT, format!("k{n}"), n).unwrap();
+    }
+    ten.commit();
+    let change = ten.get_changes(&[])[0].clone();
+    let body = Forged::read(&change).body();
+    let deflated = forge::deflated(&body);
+    let nested = attacks::nested(5);
+    for (bytes, limits, taken) in [
+        (change.raw_bytes(), limits(9, 1 << 20, 100), false),
+        (change.raw_bytes(), limits(10, 1 << 20, 100), true),
+        (&deflated, limits(10, body.len() as u64 - 1, 100), false),
+        (&deflated, limits(10, body.len() as u64, 100), true),
+        (&nested, limits(10, 1 << 20, 5), false),
+        (&nested, limits(10, 1 << 20, 6), true),
+    ] {
+        let mut document = Document::new(Actor([1; 16]));
+        let outcome = document.admit(bytes, Sender::Stranger, &limits);
+        assert_eq!(outcome.is_ok(), taken, "{limits:?} {outcome:?}");
+    }
+}
+
+#[test]
+fn a_document_at_the_end_of_its_numbers_refuses_edits_and_stays_readable() {
+    let mut change = Forged::read(&honest());
+    change.start_op = (1 << 31) - 1;
+    let mut document = attacked();
+    admit(&mut document, &change.chunk(), Sender::Stranger);
+    assert!(json(&document).contains(r#""other":1"#));
+    let edit = tombolo::doc::Edit::Delete;
+    let refusal = document
+        .edit(&edit, None, &tombolo::doc::Stamp::default(), &Limits::default())
+        .unwrap_err();
+    assert_eq!(refusal.kind, RefusalKind::TooLarge);
+    change.start_op += 1;
+    assert!(attacked().admit(&change.chunk(), Sender::Member, &Limits::default()).is_err());
+}
+
+#[test]
+fn what_is_taken_saves_and_loads_in_automerge() {
+    let mut document = attacked();
+    admit(&mut document, honest().raw_bytes(), Sender::Stranger);
+    let mut other = AutoCommit::load(&document.save()).unwrap();
+    assert_eq!(other.get_heads().len(), 1);
+    other.set_actor(ActorId::from([9; 16]));
+    other.put(ROOT, "back", true).unwrap();
+    let change = other.get_last_local_change().unwrap().raw_bytes().to_vec();
+    admit(&mut document, &change, Sender::Stranger);
+    assert!(Automerge::load(&document.save()).is_ok());
+}
