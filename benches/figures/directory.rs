@@ -12,7 +12,8 @@ use tombolo::{
     ident::{IncarnationId, Name, NodeId},
     node::{Precondition, Write},
     store::{
-        Commit, Durability, Fresh, Log, NewView, Origin, RocksEngine, RocksOptions, Store, Track,
+        Commit, Durability, Fresh, Log, NewView, Origin, Orphans, RocksEngine, RocksOptions, Store,
+        Track,
     },
 };
 
@@ -65,6 +66,7 @@ pub(crate) fn put(name: Name, json: &str) -> Commit {
         view: NewView::Made(Bytes::from(view)),
         standing: Bytes::new(),
         kept: Vec::new(),
+        orphans: Orphans::default(),
     }
 }
 

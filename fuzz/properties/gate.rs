@@ -8,9 +8,12 @@ use automerge::{
     transaction::Transactable,
 };
 use tombolo::{
-    doc::{Actor, Document, Edit, Form, Limits, Sender, Stamp, Value},
+    doc::{Actor, Document, Edit, Form, Limits, Room, Sender, Stamp, Value},
     ident::Version,
 };
+
+/// What may wait.
+pub(super) const ROOM: Room = Room { changes: 256, bytes: 4 << 20 };
 
 /// Small enough for a fuzzer's patience.
 pub(super) fn limits() -> Limits {
@@ -35,7 +38,7 @@ fn scene(bytes: &mut Unstructured<'_>) -> Result<()> {
     let mut stored = Vec::new();
     if bytes.ratio(7, 8)? {
         stored.push(base.clone().save_nocompress());
-        document.admit(&stored[0], Sender::Stranger, &limits()).unwrap();
+        document.admit(&stored[0], Sender::Stranger, ROOM, &limits()).unwrap();
     }
     let mut author = base.clone().with_actor(ActorId::from([8; 16]));
     let mut other = base.with_actor(ActorId::from([9; 16]));
@@ -157,7 +160,7 @@ pub(super) fn bend(bytes: &mut Unstructured<'_>, target: &mut Vec<u8>) -> Result
 /// Sends bytes, and holds the node to what it says became of them.
 pub(super) fn send(document: &mut Document, stored: &mut Vec<Vec<u8>>, sent: &[u8]) {
     let version = document.version();
-    match document.admit(sent, Sender::Stranger, &limits()) {
+    match document.admit(sent, Sender::Stranger, ROOM, &limits()) {
         Ok(admitted) => {
             assert_eq!(admitted.delta.before, version);
             assert_eq!(admitted.delta.after, document.version());
@@ -197,7 +200,7 @@ fn sound(document: &mut Document, stored: &[Vec<u8>]) {
     if copy.edit(&edit, None, &Stamp::default(), &Limits::default()).is_ok() {
         let changes = copy.changes_since(&Version::default());
         let mut other = Document::new(Actor([3; 16]));
-        other.admit(&changes.concat(), Sender::Member, &Limits::default()).unwrap();
+        other.admit(&changes.concat(), Sender::Member, ROOM, &Limits::default()).unwrap();
         assert_eq!(other.version(), copy.version());
         let plain = |document: &Document| document.render(Form::Plain, None).unwrap();
         assert_eq!(plain(&other), plain(&copy));

@@ -2,7 +2,7 @@
 
 use super::{
     forge,
-    gate::{bend, limits, send},
+    gate::{ROOM, bend, limits, send},
 };
 use arbitrary::{Result, Unstructured};
 use automerge::{ActorId, AutoCommit, ObjType, ROOT, ScalarValue, transaction::Transactable};
@@ -35,7 +35,7 @@ fn scene(bytes: &mut Unstructured<'_>) -> Result<()> {
             .iter()
             .flat_map(|change| change.raw_bytes().to_vec())
             .collect();
-        let admitted = document.admit(&known, Sender::Stranger, &limits()).unwrap();
+        let admitted = document.admit(&known, Sender::Stranger, ROOM, &limits()).unwrap();
         stored = admitted.delta.changes;
     }
     send(&mut document, &mut stored, &forge::corrected(&sent));

@@ -9,6 +9,8 @@
 pub mod forge;
 pub mod gate;
 pub mod generate;
+#[cfg(not(test))]
+pub mod guarded;
 pub mod json_in;
 pub mod key_codec;
 pub mod load_untrusted;

@@ -10,7 +10,7 @@ use tombolo::{
     ident::{DocumentId, Hash, IncarnationId, Name, NodeId, Version},
     store::{
         Commit, CommitError, Committer, Crash, Durability, Engine, Fault, Fresh, List, Log,
-        MemoryEngine, NewView, Origin, Store, Track,
+        MemoryEngine, NewView, Origin, Orphans, Store, Track,
     },
 };
 
@@ -259,7 +259,17 @@ impl Bench {
         let version = same.map_or_else(|| version(self.changes), |same| same.version.clone());
         let conflicts = same.map_or(input.int_in_range(0..=2)?, |same| same.conflicts);
         let standing = Bytes::from(vec![1; length]);
-        Ok(Commit { track, log, origin, version, conflicts, view, standing, kept: Vec::new() })
+        Ok(Commit {
+            track,
+            log,
+            origin,
+            version,
+            conflicts,
+            view,
+            standing,
+            kept: Vec::new(),
+            orphans: Orphans::default(),
+        })
     }
 
     fn chunk(&mut self, what: &str, length: usize) -> Bytes {

@@ -1,3 +1,7 @@
 //! Drives `properties/gate.rs`.
 #![no_main]
-libfuzzer_sys::fuzz_target!(|data: &[u8]| properties::gate::property(data));
+use properties::{gate, guarded};
+libfuzzer_sys::fuzz_target!(
+    init: guarded::expect_panics(),
+    |data: &[u8]| guarded::hold(gate::property, data)
+);

@@ -1,3 +1,7 @@
 //! Drives `properties/load_untrusted.rs`.
 #![no_main]
-libfuzzer_sys::fuzz_target!(|data: &[u8]| properties::load_untrusted::property(data));
+use properties::{guarded, load_untrusted};
+libfuzzer_sys::fuzz_target!(
+    init: guarded::expect_panics(),
+    |data: &[u8]| guarded::hold(load_untrusted::property, data)
+);

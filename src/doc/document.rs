@@ -187,6 +187,11 @@ impl Document {
         version.hashes().iter().all(known)
     }
 
+    /// Whether this change is here.
+    pub fn holds_change(&self, hash: &Hash) -> bool {
+        self.history.holds(&ChangeHash(hash.to_bytes()))
+    }
+
     /// Makes an edit, at `base` or at the present.
     ///
     /// # Errors

@@ -38,6 +38,9 @@ const UNVERIFIED_PART: usize = 8;
 /// How deep what members send may nest, where their limit is greater than ours.
 const MEMBER_DEPTH_MAX: usize = 500;
 
+/// Most changes that a refusal names.
+const NAMED_MAX: usize = 8;
+
 /// Who sends changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Sender {
@@ -59,6 +62,15 @@ pub struct Admitted {
     /// Changes that were taken and that were made under this document's own actor, which did not make
     /// them here: another copy of it writes under the same. It must not go on under it.
     pub cloned: usize,
+}
+
+/// How much may wait for changes that are not here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Room {
+    /// Most changes.
+    pub changes: usize,
+    /// Most bytes of them.
+    pub bytes: usize,
 }
 
 /// A change that cannot be taken before others are.
@@ -104,7 +116,7 @@ impl Verified {
 
 impl Document {
     /// Takes change bytes that were not made here: changes, and whole documents, one behind the other.
-    /// Changes whose dependencies are missing are given back.
+    /// Changes whose dependencies are missing are given back, as far as there is room for them to wait.
     ///
     /// All of it is taken, or nothing.
     ///
@@ -114,11 +126,13 @@ impl Document {
         &mut self,
         bytes: &[u8],
         sender: Sender,
+        room: Room,
         limits: &Limits,
     ) -> Result<Admitted, Refusal> {
         let guarded = catch_unwind(AssertUnwindSafe(|| {
             let mut trial = self.clone();
             let admitted = trial.try_admit(bytes, sender, limits)?;
+            room.check(&admitted.waiting)?;
             Ok((trial, admitted))
         }));
         let (trial, admitted) =
@@ -331,6 +345,23 @@ impl Document {
         let object = automerge.import_obj(name).map_err(internal)?;
         let parents = automerge.parents(&object).map_err(internal)?;
         Ok(1 + parents.take(most + 1).count())
+    }
+}
+
+impl Room {
+    fn check(self, waiting: &[Waiting]) -> Result<(), Refusal> {
+        let bytes: usize = waiting.iter().map(|change| change.bytes.len()).sum();
+        if waiting.len() <= self.changes && bytes <= self.bytes {
+            return Ok(());
+        }
+        let missing: BTreeSet<&Hash> = waiting.iter().flat_map(|change| &change.missing).collect();
+        let named: Vec<String> = missing.iter().take(NAMED_MAX).map(ToString::to_string).collect();
+        let more = if NAMED_MAX < missing.len() { ", and others" } else { "" };
+        let (count, named) = (waiting.len(), named.join(", "));
+        let detail = format!(
+            "{count} changes rest on others that are not here: send those first: {named}{more}"
+        );
+        Err(bad(&detail))
     }
 }
 

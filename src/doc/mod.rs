@@ -36,7 +36,7 @@ pub use apply::merge_patch;
 pub use conflict::{Conflict, ConflictingValue};
 pub use document::{Actor, Damaged, Document, Rendering};
 pub use edit::{Delta, Edit, Stamp};
-pub use gate::{Admitted, Sender, Waiting};
+pub use gate::{Admitted, Room, Sender, Waiting};
 pub use json::{interpret, parse, parse_envelope};
 pub use limits::Limits;
 pub use patch::{Operation, Patch, SpliceInsert};

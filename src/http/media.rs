@@ -15,7 +15,9 @@ pub(crate) const TYPED: &str = "application/vnd.tombolo.typed+json";
 pub(crate) const AUTOMERGE: &str = "application/vnd.automerge";
 /// One JSON value a line.
 pub(crate) const NDJSON: &str = "application/x-ndjson";
-/// Another name of the same.
+/// Any bytes.
+const OCTETS: &str = "application/octet-stream";
+/// Another name of lines of JSON.
 const JSONL: &str = "application/jsonl";
 const MERGE_PATCH: &str = "application/merge-patch+json";
 const JSON_PATCH: &str = "application/json-patch+json";
@@ -65,6 +67,19 @@ pub(crate) fn patch(headers: &HeaderMap) -> Result<(PatchKind, Form), Problem> {
         name.trim().eq_ignore_ascii_case("typed") && value.trim().trim_matches('"') == "true"
     });
     Ok((kind, if typed { Form::Typed } else { Form::Plain }))
+}
+
+/// Refuses a body that is not what Automerge writes; no type at all means that it is.
+pub(crate) fn check_automerge(headers: &HeaderMap) -> Result<(), Problem> {
+    let taken = content_type(headers)?.is_none_or(|kind| {
+        let (essence, _) = split(kind);
+        essence.eq_ignore_ascii_case(AUTOMERGE) || essence.eq_ignore_ascii_case(OCTETS)
+    });
+    if taken {
+        return Ok(());
+    }
+    let detail = format!("the body is {AUTOMERGE}: curl -H 'Content-Type: {AUTOMERGE}'");
+    Err(Problem::new(Code::UnsupportedMediaType, detail))
 }
 
 /// Refuses a body that is not JSON, one value a line; no type at all means that it is.

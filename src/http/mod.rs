@@ -15,6 +15,7 @@ mod access;
 mod backup;
 mod body;
 mod bulk;
+mod changes;
 mod coding;
 mod compress;
 mod conflicts;
@@ -60,6 +61,8 @@ const ROUTES: &[Line] = &[
     ("PATCH", "/v1/{collection}/{key}", document!(documents::patch)),
     ("DELETE", "/v1/{collection}/{key}", document!(documents::delete)),
     ("GET", "/v1/{collection}/{key}/_conflicts", document!(conflicts::list)),
+    ("GET", "/v1/{collection}/{key}/_changes", document!(changes::list)),
+    ("POST", "/v1/{collection}/{key}/_changes", document!(changes::take)),
     ("GET", "/v1/{collection}", collection!(list::documents)),
     ("POST", "/v1/{collection}", collection!(documents::create)),
     ("DELETE", "/v1/{collection}", collection!(sweep::documents)),

@@ -1,7 +1,7 @@
 //! The handle of a running node: what its callers see.
 
 use super::{
-    Ambient, Error, ListQuery, Page, Reading, Representation, StartError, Write, Written,
+    Ambient, Error, ListQuery, Page, Reading, Representation, StartError, Taken, Write, Written,
     committer::{self, Group},
     figures::{Figures, Loaded, Metrics, ShardMetrics},
     guard::Guard,
@@ -12,7 +12,7 @@ use super::{
     worker::Worker,
 };
 use crate::{
-    doc::{Conflict, Form, Limits},
+    doc::{Conflict, Form, Limits, Sender},
     ident::{Collection, IncarnationId, Key, Name, NodeId, Version},
     store::{Backup, BackupError, CollectionCount, Durability, Engine, Fresh, Store},
 };
@@ -294,6 +294,28 @@ impl Node {
     /// As [`Node::read_as`].
     pub async fn conflicts(&self, name: &Name) -> Result<(Version, Vec<Conflict>), Error> {
         self.ask(name, |reply| Task::Conflicts { reply }).await
+    }
+
+    /// The changes that a version has not seen, encoded, one behind the other; the whole document
+    /// where it has seen none. Hashes that are not known here count as nothing. A deleted document
+    /// has changes as well.
+    ///
+    /// # Errors
+    /// `NotFound`; as [`Node::read_as`].
+    pub async fn changes_since(&self, name: &Name, since: Version) -> Result<Reading, Error> {
+        self.ask(name, |reply| Task::Changes { since, reply }).await
+    }
+
+    /// Takes changes that were made elsewhere, all or none, and waits until they are durable. Those
+    /// that rest on changes that are not here wait beside the document, if there is one.
+    ///
+    /// # Errors
+    /// `Refused`; `ReadOnly`, `DiskFull`, `WritesStopped`, `Stalled`, `Damaged`,
+    /// `TooManyCollections`, `Stopping`, `Internal`.
+    pub async fn admit(&self, name: &Name, bytes: Bytes, sender: Sender) -> Result<Taken, Error> {
+        self.0.status.check_writable()?;
+        let left = self.0.store.orphan_bytes_left();
+        self.ask(name, |reply| Task::Admit { bytes, sender, left, reply }).await
     }
 
     /// Makes a write, and waits until it is durable.

@@ -6,7 +6,7 @@
 //! resident    one loaded document (pure)            task      what is wanted of it, and answers
 //! worker      runs a shard: receive, handle, act    committer runs the store's one writer
 //! read        views, lists, heads from the store    write     what a write asks and gives
-//! figures     what it counts of itself
+//! orphans     changes that wait for others   figures   what it counts of itself
 //! status      whether writes are taken              guard     looks at the disk and the engine
 //! check       what is wrong with a closed store     repair    what can be read of it, made sound
 //! ```
@@ -30,6 +30,7 @@ mod error;
 mod figures;
 mod guard;
 mod handle;
+mod orphans;
 mod read;
 mod repair;
 mod resident;
@@ -48,6 +49,6 @@ pub use figures::{Figures, Loaded};
 pub use handle::{Node, Options, Writing};
 pub use read::{ListQuery, Page, Reading, Representation, Row};
 pub use repair::repair;
-pub use write::{Once, Precondition, Write, Written};
+pub use write::{Once, Precondition, Taken, Write, Written};
 
 pub use crate::store::{Backup, BackupError, CollectionCount, Durability, Health, Usage};

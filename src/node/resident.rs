@@ -5,13 +5,14 @@
 //! whole document is handed over.
 
 use super::{
-    Error, Reading, Representation, Write, Written,
+    Ambient, Error, Reading, Representation, Taken, Write, Written,
     figures::{ShardMetrics, nanoseconds},
+    orphans::Nursery,
     status::Status,
     task::{Answer, Task},
 };
 use crate::{
-    doc::{Actor, Delta, Document, Edit, Form, Limits, Rendering, Stamp},
+    doc::{Actor, Admitted, Delta, Document, Edit, Form, Limits, Rendering, Sender, Stamp},
     ident::Version,
     store::{Commit, KEPT_SECONDS, Kept, KeptAnswers, Log, LogSize, NewView, Origin, Track},
 };
@@ -62,6 +63,8 @@ pub(super) struct Resident {
     keep: Vec<Kept>,
     /// Those that commits carry which are under way.
     kept: VecDeque<(u64, Kept)>,
+    /// Changes that wait for others.
+    orphans: Nursery,
     /// A try to make it ready for leaving memory came to nothing, and nothing was written since.
     unsettling: bool,
     metrics: Arc<ShardMetrics>,
@@ -75,6 +78,7 @@ pub(super) struct Around<'a> {
     pub(super) limits: &'a Limits,
     pub(super) status: &'a Status,
     pub(super) kept: &'a KeptAnswers,
+    pub(super) ambient: &'a Ambient,
 }
 
 /// How the view stands to the document.
@@ -103,6 +107,7 @@ impl Resident {
     pub(super) fn new(
         document: Document,
         track: Arc<Track>,
+        orphans: Nursery,
         load: u64,
         metrics: Arc<ShardMetrics>,
     ) -> Self {
@@ -121,6 +126,7 @@ impl Resident {
             waiting: VecDeque::new(),
             keep: Vec::new(),
             kept: VecDeque::new(),
+            orphans,
             unsettling: false,
             metrics,
         }
@@ -140,7 +146,7 @@ impl Resident {
 
     /// Estimated bytes of memory.
     pub(super) fn memory_bytes(&self) -> usize {
-        OWN_BYTES + self.document.memory_bytes()
+        OWN_BYTES + self.document.memory_bytes() + self.orphans.bytes()
     }
 
     /// Whether something was done that no commit carries yet.
@@ -150,7 +156,7 @@ impl Resident {
 
     /// Whether answers have to wait for a commit that is yet to be made.
     fn is_written(&self) -> bool {
-        !self.fresh.is_empty() || !self.keep.is_empty()
+        !self.fresh.is_empty() || !self.keep.is_empty() || self.orphans.is_dirty()
     }
 
     /// Whether all that was done is durable.
@@ -210,7 +216,9 @@ impl Resident {
             Task::Read { what: Representation::Json(_), at: None, .. } | Task::Conflicts { .. } => {
                 json
             }
-            Task::Read { .. } => json + history(),
+            Task::Read { .. } | Task::Changes { .. } => json + history(),
+            // A copy of all is made, and it may be saved and loaded.
+            Task::Admit { bytes, .. } => bytes.len() + json + history(),
         }
     }
 
@@ -251,6 +259,19 @@ impl Resident {
                         Answer::Reading(reading, reply)
                     }
                     Err(error) => Answer::RefusedReading(error, reply),
+                }
+            }
+            Task::Changes { since, reply } => match self.changes(&since) {
+                Ok(reading) => Answer::Reading(reading, reply),
+                Err(error) => Answer::RefusedReading(error, reply),
+            },
+            Task::Admit { bytes, sender, left, reply } => {
+                let done =
+                    status.check_writable().and_then(|()| self.admit(&bytes, sender, left, around));
+                match done {
+                    Ok(taken) => Answer::Taken(taken, reply),
+                    // Nothing of it rests on anything.
+                    Err(error) => return drop(reply.send(Err(error))),
                 }
             }
             Task::Conflicts { reply } => match self.absence() {
@@ -340,6 +361,50 @@ impl Resident {
         Ok(Written { version, conflicts, merged, unchanged, created, deleted, reading, replayed })
     }
 
+    /// Takes what came through the gate.
+    fn admit(
+        &mut self,
+        bytes: &[u8],
+        sender: Sender,
+        left: u64,
+        around: &Around<'_>,
+    ) -> Result<Taken, Error> {
+        let admitted =
+            self.orphans.admit(&mut self.document, bytes, sender, left, around.limits)?;
+        let Admitted { delta, held, waiting, cloned } = admitted;
+        if cloned != 0 {
+            let id = self.track.name().id();
+            tracing::warn!(document = %id, cloned, "a copy of this node writes under its actor");
+            self.document.set_actor(around.ambient.actor());
+        }
+        let Delta { changes, after, created, deleted, .. } = delta;
+        let taken = changes.len();
+        if taken != 0 {
+            self.view = View::Stale;
+            self.unsettling = false;
+            (self.single, self.conflicts) = (false, None);
+        }
+        self.fresh.extend(changes.into_iter().map(Bytes::from));
+        let waiting = waiting.into_iter().map(|change| (change.hash, change.missing)).collect();
+        let deleted = deleted || after.is_empty();
+        let conflicts = if taken == 0 { self.count_conflicts()? } else { 0 };
+        Ok(Taken { version: after, conflicts, taken, held, waiting, created, deleted })
+    }
+
+    /// The changes that a version has not seen; the whole document where it has seen none.
+    fn changes(&self, since: &Version) -> Result<Reading, Error> {
+        let version = self.document.version();
+        if version.is_empty() {
+            return Err(Error::NotFound);
+        }
+        let body = if since.is_empty() {
+            self.document.save()
+        } else {
+            self.document.changes_since(since).concat()
+        };
+        Ok(Reading { body: body.into(), version, conflicts: self.conflicts.unwrap_or(0) })
+    }
+
     fn count_conflicts(&mut self) -> Result<u32, Error> {
         let count = match self.conflicts {
             Some(count) => count,
@@ -397,6 +462,12 @@ impl Resident {
                 && !written.replayed
             {
                 written.conflicts = conflicts;
+            }
+            if let Answer::Taken(taken, _) = answer
+                && self.sent < *rests_on
+                && taken.taken != 0
+            {
+                taken.conflicts = conflicts;
             }
         }
         for kept in self.keep.iter_mut().filter(|kept| !kept.unchanged) {
@@ -468,6 +539,7 @@ impl Resident {
             view,
             standing: self.document.standing().into(),
             kept,
+            orphans: self.orphans.take(),
         };
         Prepared { load: self.load, number: self.sent, commit }
     }

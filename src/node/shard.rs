@@ -11,6 +11,7 @@ use super::{
     cache::Cache,
     committer::Ticket,
     figures::ShardMetrics,
+    orphans::Nursery,
     resident::{Around, HEAVY, Prepared, Resident},
     status::Status,
     task::{Command, Task},
@@ -58,6 +59,7 @@ pub(super) enum Event {
 pub(super) struct Loaded {
     pub(super) document: Document,
     pub(super) track: Arc<Track>,
+    pub(super) orphans: Nursery,
 }
 
 /// What a shard wants done, in order.
@@ -83,6 +85,7 @@ pub(super) struct Job {
     limits: Limits,
     status: Arc<Status>,
     kept: Arc<KeptAnswers>,
+    ambient: Ambient,
 }
 
 #[derive(Debug)]
@@ -104,8 +107,9 @@ pub(super) struct Done {
 impl Job {
     /// Does it. A panic on the way is an outcome.
     pub(super) fn run(self) -> Done {
-        let Self { name, mut resident, work, now, limits, status, kept } = self;
-        let around = Around { now, limits: &limits, status: &status, kept: &kept };
+        let Self { name, mut resident, work, now, limits, status, kept, ambient } = self;
+        let around =
+            Around { now, limits: &limits, status: &status, kept: &kept, ambient: &ambient };
         let document = &mut resident;
         let guarded = catch_unwind(AssertUnwindSafe(|| match work {
             Work::Tasks(tasks) => {
@@ -293,10 +297,11 @@ impl Shard {
         let id = name.id();
         match result {
             Ok(loaded) => {
-                let Loaded { document, track } = *loaded;
+                let Loaded { document, track, orphans } = *loaded;
                 self.loads += 1;
                 let metrics = Arc::clone(&self.metrics);
-                let resident = Box::new(Resident::new(document, track, self.loads, metrics));
+                let resident =
+                    Box::new(Resident::new(document, track, orphans, self.loads, metrics));
                 let bytes = resident.memory_bytes();
                 let Some(slot) = self.documents.peek(id) else { return };
                 let before = std::mem::replace(slot, Slot::Resident(resident));
@@ -341,7 +346,7 @@ impl Shard {
             return self.hand_out(id, Work::Tasks(vec![task]), effects);
         }
         let now = self.ambient.unix_seconds();
-        let around = Around { now, limits, status, kept: &self.kept };
+        let around = Around { now, limits, status, kept: &self.kept, ambient: &self.ambient };
         let guarded = catch_unwind(AssertUnwindSafe(|| resident.perform(task, &around)));
         match guarded {
             Ok(()) => {
@@ -377,6 +382,7 @@ impl Shard {
             limits: self.options.limits,
             status: Arc::clone(&self.status),
             kept: Arc::clone(&self.kept),
+            ambient: self.ambient.clone(),
         })));
     }
 

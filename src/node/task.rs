@@ -1,10 +1,11 @@
 //! What callers want of a document, and the answers that wait until what they rest on is durable.
 
-use super::{Error, Reading, Representation, Write, Written};
+use super::{Error, Reading, Representation, Taken, Write, Written};
 use crate::{
-    doc::Conflict,
+    doc::{Conflict, Sender},
     ident::{Name, Version},
 };
+use bytes::Bytes;
 use tokio::sync::oneshot;
 
 pub(super) type Reply<T> = oneshot::Sender<Result<T, Error>>;
@@ -31,13 +32,28 @@ pub(super) enum Task {
     Conflicts {
         reply: Reply<(Version, Vec<Conflict>)>,
     },
+    /// The changes that a version has not seen.
+    Changes {
+        since: Version,
+        reply: Reply<Reading>,
+    },
+    /// Foreign bytes, for the gate. `left`: bytes that may wait, of all documents.
+    Admit {
+        bytes: Bytes,
+        sender: Sender,
+        left: u64,
+        reply: Reply<Taken>,
+    },
 }
 
 impl Task {
     pub(super) fn fail(self, error: Error) {
         match self {
             Self::Write { reply, .. } => drop(reply.send(Err(error))),
-            Self::Read { reply, .. } => drop(reply.send(Err(error))),
+            Self::Read { reply, .. } | Self::Changes { reply, .. } => {
+                drop(reply.send(Err(error)));
+            }
+            Self::Admit { reply, .. } => drop(reply.send(Err(error))),
             Self::Conflicts { reply } => drop(reply.send(Err(error))),
         }
     }
@@ -49,6 +65,7 @@ pub(super) enum Answer {
     Written(Written, Reply<Written>),
     Reading(Reading, Reply<Reading>),
     Conflicts((Version, Vec<Conflict>), Reply<(Version, Vec<Conflict>)>),
+    Taken(Taken, Reply<Taken>),
     RefusedWrite(Error, Reply<Written>),
     RefusedReading(Error, Reply<Reading>),
 }
@@ -60,6 +77,7 @@ impl Answer {
             Self::Written(written, reply) => drop(reply.send(Ok(written))),
             Self::Reading(reading, reply) => drop(reply.send(Ok(reading))),
             Self::Conflicts(conflicts, reply) => drop(reply.send(Ok(conflicts))),
+            Self::Taken(taken, reply) => drop(reply.send(Ok(taken))),
             Self::RefusedWrite(error, reply) => drop(reply.send(Err(error))),
             Self::RefusedReading(error, reply) => drop(reply.send(Err(error))),
         }
@@ -72,6 +90,7 @@ impl Answer {
                 drop(reply.send(Err(error)));
             }
             Self::Conflicts(_, reply) => drop(reply.send(Err(error))),
+            Self::Taken(_, reply) => drop(reply.send(Err(error))),
         }
     }
 }

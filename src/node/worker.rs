@@ -4,6 +4,7 @@ use super::{
     Error,
     committer::Group,
     figures::{ShardMetrics, nanoseconds},
+    orphans::Nursery,
     read::blocking,
     shard::{Effect, Event, Job, Loaded, Shard},
 };
@@ -124,7 +125,7 @@ impl Worker {
 /// A document that nobody has written.
 fn absent(name: &Name, actor: Actor) -> Box<Loaded> {
     let track = Arc::new(Track::absent(name.clone()));
-    Box::new(Loaded { document: Document::new(actor), track })
+    Box::new(Loaded { document: Document::new(actor), track, orphans: Nursery::default() })
 }
 
 /// Waits for the disk on another thread. What was read becomes a document on the thread that will
@@ -144,9 +145,9 @@ async fn load(store: Arc<Store>, name: Name, actor: Actor) -> Result<Box<Loaded>
 
 /// The document that stored chunks make.
 fn read(stored: Stored, actor: Actor) -> Result<Box<Loaded>, Error> {
-    let Stored { head, chunks, track } = stored;
+    let Stored { head, chunks, track, orphans } = stored;
     let chunks = chunks.iter().map(|chunk| &chunk[..]);
     let document = Document::load(chunks, &head.standing, &head.version, actor)
         .map_err(|damaged| Error::Damaged(damaged.to_string()))?;
-    Ok(Box::new(Loaded { document, track }))
+    Ok(Box::new(Loaded { document, track, orphans: Nursery::new(orphans) }))
 }

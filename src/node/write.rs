@@ -3,7 +3,7 @@
 use super::{Error, Reading, Representation};
 use crate::{
     doc::Edit,
-    ident::Version,
+    ident::{Hash, Version},
     store::{Kept, KeptName},
 };
 
@@ -78,6 +78,25 @@ pub struct Written {
     pub reading: Option<Reading>,
     /// It was made before, and this is what was answered then.
     pub replayed: bool,
+}
+
+/// Foreign changes that went through the gate, durable.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Taken {
+    /// The document's version after them.
+    pub version: Version,
+    /// Conflicted places after them, or after what came right behind them.
+    pub conflicts: u32,
+    /// Changes that became part of the document, some of which may have waited for what came.
+    pub taken: usize,
+    /// Changes that were here already.
+    pub held: usize,
+    /// Changes that came and wait, with what they wait for.
+    pub waiting: Vec<(Hash, Vec<Hash>)>,
+    /// The document did not exist or was deleted, and lives now.
+    pub created: bool,
+    /// The document is deleted now, or there is none.
+    pub deleted: bool,
 }
 
 impl Written {

@@ -10,6 +10,7 @@ use super::{
     frame,
     kept::{Kept, KeptName},
     key::{self, ChunkAt, Family, SysKey},
+    orphan::Orphans,
     read::Store,
     row::{self, Chunk, FeedRow, Head, Origin, View},
     track::{Last, Track},
@@ -40,6 +41,8 @@ pub struct Commit {
     pub standing: Bytes,
     /// Answers to be kept, of the writes that are in it.
     pub kept: Vec<Kept>,
+    /// What becomes of the changes that wait for others.
+    pub orphans: Orphans,
 }
 
 /// What becomes of a document's chunks.
@@ -238,6 +241,7 @@ impl<'a> Group<'a> {
             planned.put_view(&mut batch);
             planned.put_feed(&mut batch);
             planned.put_head(&mut batch);
+            planned.orphans.write(planned.track.name().id(), &mut batch);
         }
         self.gone = self.store.kept.prepare(&self.kept, &mut batch);
         batch
@@ -308,6 +312,7 @@ struct Planned {
     chunks: Vec<Chunk>,
     rows: Vec<ChunkAt>,
     snapshot_bytes: u64,
+    orphans: Orphans,
 }
 
 /// What of the state before has to be undone.
@@ -340,11 +345,14 @@ impl Planned {
             chunks: Vec::new(),
             rows: Vec::new(),
             snapshot_bytes,
+            orphans: Orphans::default(),
         }
     }
 
     fn absorb(&mut self, commit: Commit) {
-        let Commit { track: _, log, origin, version, conflicts, view, standing, kept: _ } = commit;
+        let Commit { track: _, log, origin, version, conflicts, view, standing, kept: _, orphans } =
+            commit;
+        self.wait(orphans);
         let brings_changes = matches!(&log, Log::Append(changes) if !changes.is_empty());
         if version != self.head.version || brings_changes {
             self.moved = true;
@@ -374,6 +382,15 @@ impl Planned {
         self.head.view_stale = view == NewView::Stale;
         self.conflicts = conflicts;
         self.view = view;
+    }
+
+    /// Joins what becomes of waiting changes to what became of them earlier in the group.
+    fn wait(&mut self, orphans: Orphans) {
+        let Orphans { put, remove } = orphans;
+        self.orphans.put.retain(|(hash, _)| !remove.contains(hash));
+        self.orphans.remove.retain(|hash| !put.iter().any(|(put, _)| put == hash));
+        self.orphans.put.extend(put);
+        self.orphans.remove.extend(remove);
     }
 
     fn set_seq(&mut self, seq: u64) {
@@ -459,6 +476,9 @@ impl Planned {
         // The collection was found or added before.
         let _ = store.catalog.count(self.head.collection, was, presence(self.head.deleted));
         let receipt = Receipt { seq: self.head.seq };
+        if !self.orphans.is_empty() {
+            store.waiting.note(self.track.name().id(), &self.orphans);
+        }
         let mut state = self.track.lock();
         let kept = state.last.take().filter(|_| !self.folded).map(|last| last.rows);
         let mut rows = kept.unwrap_or_default();

@@ -7,6 +7,7 @@ use super::{
     error::{Damaged, EngineError, OpenError},
     kept::KeptAnswers,
     key::{self, Family, SysKey},
+    orphan::Waiting,
     read::Store,
     row::{self, Head, Incarnation},
     walk::walk,
@@ -67,6 +68,7 @@ impl Store {
         let heads = count_heads(&*engine, &catalog)?;
         let last_seq = last_feed_seq(&*engine)?.max(heads.last_seq);
         let kept = KeptAnswers::read(&*engine)?;
+        let waiting = Waiting::read(&*engine)?;
         let mut incarnations = read_incarnations(&*engine)?;
         if incarnations.iter().any(|earlier| earlier.id == fresh.incarnation) {
             return Err(OpenError::IncarnationUsed(fresh.incarnation));
@@ -93,6 +95,7 @@ impl Store {
             incarnations,
             damaged_heads: heads.damaged,
             kept: Arc::new(kept),
+            waiting,
         });
         Ok((Arc::clone(&store), Committer::new(store, durability, full)))
     }
@@ -121,6 +124,7 @@ impl Store {
             incarnations,
             damaged_heads: 0,
             kept: Arc::default(),
+            waiting: Waiting::default(),
         }))
     }
 }

@@ -25,6 +25,7 @@ pub(super) enum Kind {
     Chunk = 3,
     Feed = 4,
     Answer = 5,
+    Orphan = 6,
     Format = 16,
     Node = 17,
     Incarnation = 18,

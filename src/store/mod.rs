@@ -7,6 +7,7 @@
 //! read           reading, from any thread         commit      writing, through one door
 //! check          what is wrong, row by row        repair      what can be read, made sound elsewhere
 //! walk           past what cannot be read         quarantine  damaged bytes, kept aside
+//! kept           answers for who asks again        orphan      changes that wait for others
 //! ```
 //!
 //! What always holds:
@@ -35,6 +36,7 @@ pub mod key;
 #[cfg(feature = "rocksdb")]
 mod manifest;
 mod memory;
+mod orphan;
 mod quarantine;
 mod read;
 mod repair;
@@ -63,6 +65,7 @@ pub use error::{CommitError, Damaged, EngineError, OpenError, ReadError, Refused
 pub use format::Fresh;
 pub use kept::{KEPT_MAX, KEPT_SECONDS, Kept, KeptAnswers, KeptName};
 pub use memory::{Crash, Fault, MemoryEngine};
+pub use orphan::{ORPHAN_BYTES_MAX, ORPHANS_MAX, Orphans};
 pub use read::{Feed, FeedEntry, List, Page, Store, Stored};
 pub use repair::{Loss, Mended, Remade, Remake, Repair, Repaired, rename_node, repair};
 #[cfg(feature = "rocksdb")]

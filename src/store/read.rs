@@ -6,10 +6,11 @@ use super::{
     error::{Damaged, EngineError, ReadError},
     kept::KeptAnswers,
     key::{self, ChunkAt, Family},
+    orphan::{self, ORPHAN_BYTES_TOTAL_MAX, Waiting},
     row::{Chunk, FeedRow, Head, Incarnation, Origin, View},
     track::{Last, Track},
 };
-use crate::ident::{Collection, DocumentId, Key, Name, NodeId, Version};
+use crate::ident::{Collection, DocumentId, Hash, Key, Name, NodeId, Version};
 use bytes::Bytes;
 use std::{
     collections::BTreeSet,
@@ -33,6 +34,7 @@ pub struct Store {
     pub(super) incarnations: Vec<Incarnation>,
     pub(super) damaged_heads: u64,
     pub(super) kept: Arc<KeptAnswers>,
+    pub(super) waiting: Waiting,
 }
 
 /// A document, as it is stored.
@@ -44,6 +46,8 @@ pub struct Stored {
     pub chunks: Vec<Bytes>,
     /// For the commits of whoever loads it.
     pub track: Arc<Track>,
+    /// Changes that wait for others, by their names.
+    pub orphans: Vec<(Hash, Bytes)>,
 }
 
 /// Which documents of a collection to list.
@@ -193,6 +197,16 @@ impl Store {
         decoded.map(Some).map_err(|why| damaged(format_args!("the head of {id}"), why))
     }
 
+    /// How many changes wait for others, of all documents.
+    pub fn orphans(&self) -> u64 {
+        self.waiting.total().0
+    }
+
+    /// Bytes of such changes that there is room for still.
+    pub fn orphan_bytes_left(&self) -> u64 {
+        ORPHAN_BYTES_TOTAL_MAX.saturating_sub(self.waiting.total().1)
+    }
+
     /// All that is stored of a document; `None`: never written. Consistent, also while commits go
     /// on. The version to which it loads is for the room `doc` to check.
     ///
@@ -213,7 +227,10 @@ impl Store {
             }
             let chunks = self.chunks(name.id())?;
             if matches(&head, &chunks) {
-                return Ok(Some(stored(name, head, chunks)));
+                let orphans = self.waiting.has(name.id());
+                let orphans = orphans.then(|| orphan::read(&*self.engine, name.id()));
+                let orphans = orphans.transpose()?.unwrap_or_default();
+                return Ok(Some(stored(name, head, chunks, orphans)));
             }
             // A commit may have come between the two reads. If none did, rows are missing.
             if unmatched.as_ref() == Some(&head) {
@@ -445,14 +462,19 @@ pub(super) fn matches(head: &Head, chunks: &[(ChunkAt, Chunk)]) -> bool {
     snapshot_matches && (bytes, count) == (head.log_bytes, head.log_count)
 }
 
-fn stored(name: &Name, head: Head, chunks: Vec<(ChunkAt, Chunk)>) -> Stored {
+fn stored(
+    name: &Name,
+    head: Head,
+    chunks: Vec<(ChunkAt, Chunk)>,
+    orphans: Vec<(Hash, Bytes)>,
+) -> Stored {
     let snapshot_bytes = match chunks.first() {
         Some((_, Chunk::Snapshot { bytes, .. })) => bytes.len() as u64,
         Some((_, Chunk::Change { .. })) | None => 0,
     };
     let (rows, chunks) = chunks.into_iter().map(|(at, chunk)| (at, chunk.into_bytes())).unzip();
     let last = Last { head: head.clone(), rows, snapshot_bytes };
-    Stored { head, chunks, track: Arc::new(Track::stored(name.clone(), last)) }
+    Stored { head, chunks, track: Arc::new(Track::stored(name.clone(), last)), orphans }
 }
 
 fn decode_view(name: &Name, key: &[u8], value: &Bytes) -> Result<View, ReadError> {

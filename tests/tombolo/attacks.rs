@@ -1,10 +1,21 @@
 //! Bytes that hurt: each is sent by somebody who knows how Automerge's parser works.
 
-use crate::properties::all::forge::{self, Forged};
+use crate::{
+    process::{Client, Process},
+    properties::all::forge::{self, Forged},
+};
 use automerge::{
     ActorId, AutoCommit, Automerge, Change, ObjType, ROOT, ReadDoc, ScalarValue,
     transaction::Transactable,
 };
+use std::{
+    collections::BTreeMap,
+    env, fs,
+    path::Path,
+    process::{Command, Stdio},
+    time::Duration,
+};
+use tokio::time::Instant;
 use tombolo::doc::RefusalKind;
 
 /// What is sent to a document.
@@ -187,4 +198,169 @@ pub(crate) fn all() -> Vec<Attack> {
     };
     attack("an operation after no operation", pred, BadChanges, "");
     attacks
+}
+
+/// Most bytes by which an attack may make a node grow.
+const GROWTH_MAX: u64 = 64 << 20;
+/// In this time others are served, whatever is sent.
+const SERVED_WITHIN: Duration = Duration::from_secs(1);
+
+/// What Automerge does with bytes, alone in a process that may use 4 GiB and ten seconds.
+fn bare(bytes: &[u8], folder: &Path) -> &'static str {
+    let file = folder.join("attack");
+    fs::write(&file, bytes).unwrap();
+    let this = env::current_exe().unwrap();
+    let run =
+        "ulimit -v 4194304; ulimit -t 10; exec \"$0\" --exact attacks::bare_automerge --ignored";
+    let status = Command::new("sh")
+        .args(["-c", run, this.to_str().unwrap()])
+        .env("TOMBOLO_ATTACK", &file)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .unwrap();
+    let told = fs::read_to_string(folder.join("outcome")).unwrap_or_default();
+    let _ = fs::remove_file(folder.join("outcome"));
+    match (status.code(), &*told) {
+        (Some(0), "refused") => "refuses",
+        (Some(0), "taken") => "takes it",
+        (Some(0), "unsound") => "takes it, and cannot load what it saves",
+        (Some(0), _) => "is not asked",
+        (Some(_), _) => "panics",
+        (None, _) => "ends the process",
+    }
+}
+
+/// Run by [`bare`] in a process of its own.
+#[test]
+#[ignore = "takes the bytes of an attack"]
+#[expect(clippy::disallowed_methods, reason = "it is told which by the test that runs it")]
+fn bare_automerge() {
+    let Ok(file) = env::var("TOMBOLO_ATTACK") else { return };
+    let bytes = fs::read(&file).unwrap();
+    let mut document = Automerge::load(&victim().save()).unwrap();
+    let changes = match Change::from_bytes(bytes.clone()) {
+        Ok(change) => document.apply_changes([change]).is_ok(),
+        Err(_) => match Automerge::load(&bytes) {
+            Ok(mut other) => document.merge(&mut other).is_ok(),
+            Err(_) => false,
+        },
+    };
+    let outcome = if changes {
+        // What a server does next.
+        let value = serde_json::to_vec(&automerge::AutoSerde::from(&document)).unwrap();
+        let mut tx = document.transaction();
+        tx.put(ROOT, "next", 1).unwrap();
+        tx.commit();
+        let sound = Automerge::load(&document.save()).is_ok() && !value.is_empty();
+        if sound { "taken" } else { "unsound" }
+    } else {
+        "refused"
+    };
+    fs::write(Path::new(&file).with_file_name("outcome"), outcome).unwrap();
+}
+
+/// Bytes that a process holds in memory.
+fn resident(process: &Process) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{}/status", process.id())).unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() << 10
+}
+
+fn post(client: &mut Client, key: &str, bytes: &[u8]) -> (u16, serde_json::Value) {
+    let fields = [("content-type", "application/vnd.automerge")];
+    let answer = client.send("POST", &format!("/v1/notes/{key}/_changes"), &fields, bytes).unwrap();
+    (answer.status, answer.json())
+}
+
+#[test]
+fn a_node_refuses_every_attack_and_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let process = Process::start(&folder.path().join("data"));
+    let mut client = process.client();
+    assert_eq!(post(&mut client, "victim", &victim().save()).0, 201);
+    let other = br#"{"served":true}"#;
+    client.send("PUT", "/v1/notes/other", &[], other).unwrap();
+    let read = |client: &mut Client, key: &str| {
+        let answer = client.send("GET", &format!("/v1/notes/{key}"), &[], b"").unwrap();
+        (answer.status, answer.body)
+    };
+    let before = read(&mut client, "victim");
+    let mut outcomes: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    let mut held = resident(&process);
+    for attack in all() {
+        outcomes.entry(bare(&attack.bytes, folder.path())).or_default().push(attack.name);
+        let sender = std::thread::scope(|scope| {
+            let mut attacker = process.client();
+            let bytes = &attack.bytes;
+            let sent = scope.spawn(move || post(&mut attacker, "victim", bytes));
+            // Others are served meanwhile.
+            while !sent.is_finished() {
+                let began = Instant::now();
+                assert_eq!(read(&mut client, "other").1, other);
+                assert!(began.elapsed() < SERVED_WITHIN, "{}: {:?}", attack.name, began.elapsed());
+            }
+            sent.join().unwrap()
+        });
+        let (status, problem) = sender;
+        assert!(matches!(status, 400 | 413 | 422), "{}: {status} {problem}", attack.name);
+        assert_eq!(read(&mut client, "victim"), before, "{}", attack.name);
+        let now = resident(&process);
+        assert!(now < held + GROWTH_MAX, "{}: from {held} to {now} bytes", attack.name);
+        held = held.max(now);
+    }
+    eprintln!("what Automerge alone does: {outcomes:#?}");
+    for outcome in ["ends the process", "panics"] {
+        assert!(outcomes.contains_key(outcome), "an attack is one: {outcomes:?}");
+    }
+    // The document takes what is good, as before.
+    assert_eq!(post(&mut client, "victim", honest().raw_bytes()).0, 200);
+    assert!(read(&mut client, "victim").1.ends_with(br#""other":1,"title":"after"}"#));
+    process.stop();
+}
+
+#[test]
+fn orphans_wait_up_to_a_bound_and_go_on_after_a_kill() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let process = Process::start(&data);
+    let mut client = process.client();
+    // Nothing waits where there is no document.
+    let orphan = |actor: u8, rests_on: [u8; 32]| {
+        let mut change = Forged::first(actor);
+        change.deps = vec![rests_on];
+        change.start_op = 9;
+        change.chunk()
+    };
+    let (status, problem) = post(&mut client, "none", &orphan(1, [9; 32]));
+    assert_eq!((status, &problem["code"]), (422, &"bad_changes".into()));
+    assert!(problem["detail"].as_str().unwrap().contains(&"09".repeat(32)), "{problem}");
+
+    let mut document = victim();
+    assert_eq!(post(&mut client, "victim", &document.save()).0, 201);
+    document.put(ROOT, "a", 1).unwrap();
+    document.commit();
+    let first = document.get_last_local_change().unwrap();
+    document.put(ROOT, "b", 2).unwrap();
+    document.commit();
+    let second = document.get_last_local_change().unwrap();
+    let (status, taken) = post(&mut client, "victim", second.raw_bytes());
+    assert_eq!((status, &taken["taken"]), (200, &0.into()), "{taken}");
+    assert_eq!(taken["waiting"][0]["missing"][0], first.hash().to_string());
+    let mut refused = 0;
+    for n in 0..=255_u8 {
+        let mut hash = [n; 32];
+        hash[0] = 1;
+        refused += usize::from(post(&mut client, "victim", &orphan(n, hash)).0 == 422);
+    }
+    assert_eq!(refused, 1, "256 wait, and no more");
+    process.kill();
+
+    let process = Process::start(&data);
+    let mut client = process.client();
+    let (status, taken) = post(&mut client, "victim", first.raw_bytes());
+    assert_eq!((status, &taken["taken"]), (200, &2.into()), "{taken}");
+    let answer = client.send("GET", "/v1/notes/victim", &[], b"").unwrap();
+    assert!(answer.body.starts_with(br#"{"a":1,"b":2,"#));
+    process.stop();
 }

@@ -5,12 +5,13 @@ use crate::{
     properties::all::forge::{self, Forged},
 };
 use automerge::{ActorId, AutoCommit, Automerge, Change, ROOT, transaction::Transactable};
-use tombolo::doc::{Actor, Document, Form, Limits, RefusalKind, Sender};
+use tombolo::doc::{Actor, Document, Form, Limits, RefusalKind, Room, Sender};
 
+const ROOM: Room = Room { changes: 256, bytes: 4 << 20 };
 const SENDERS: [Sender; 2] = [Sender::Member, Sender::Stranger];
 
 fn admit(document: &mut Document, bytes: &[u8], sender: Sender) -> tombolo::doc::Admitted {
-    document.admit(bytes, sender, &Limits::default()).unwrap()
+    document.admit(bytes, sender, ROOM, &Limits::default()).unwrap()
 }
 
 /// The victim's document, at a node.
@@ -43,7 +44,8 @@ fn every_attack_is_refused_and_leaves_the_document_as_it_was() {
             {
                 let (before, version) = (json(&document), document.version());
                 let name = attack.name;
-                let refusal = match document.admit(&attack.bytes, sender, &Limits::default()) {
+                let refusal = match document.admit(&attack.bytes, sender, ROOM, &Limits::default())
+                {
                     Err(refusal) => refusal,
                     // Where nothing is, what it rests on is missing.
                     Ok(admitted) if kind == "new" && !admitted.waiting.is_empty() => continue,
@@ -149,7 +151,7 @@ fn limits_hold_to_the_last_operation_byte_and_level() {
         (&nested, limits(10, 1 << 20, 6), true),
     ] {
         let mut document = Document::new(Actor([1; 16]));
-        let outcome = document.admit(bytes, Sender::Stranger, &limits);
+        let outcome = document.admit(bytes, Sender::Stranger, ROOM, &limits);
         assert_eq!(outcome.is_ok(), taken, "{limits:?} {outcome:?}");
     }
 }
@@ -167,7 +169,7 @@ fn a_document_at_the_end_of_its_numbers_refuses_edits_and_stays_readable() {
         .unwrap_err();
     assert_eq!(refusal.kind, RefusalKind::TooLarge);
     change.start_op += 1;
-    assert!(attacked().admit(&change.chunk(), Sender::Member, &Limits::default()).is_err());
+    assert!(attacked().admit(&change.chunk(), Sender::Member, ROOM, &Limits::default()).is_err());
 }
 
 #[test]

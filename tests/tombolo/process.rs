@@ -66,6 +66,11 @@ impl Process {
         Ok(Self { child, address, opened_in })
     }
 
+    /// Its number.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// A connection of its own.
     pub(crate) fn client(&self) -> Client {
         Client::connect(self.address).unwrap()

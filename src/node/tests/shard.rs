@@ -5,6 +5,7 @@ use crate::{
     ident::{Collection, IncarnationId, Name, NodeId},
     node::{
         Ambient, Error, Reading, Representation, Write, Written,
+        orphans::Nursery,
         shard::{Effect, Event, Job, Loaded, Shard, ShardOptions},
         task::{Command, Task},
     },
@@ -92,12 +93,17 @@ impl Bench {
                             None => Loaded {
                                 document: Document::new(actor),
                                 track: Arc::new(Track::absent(name.clone())),
+                                orphans: Nursery::default(),
                             },
-                            Some(Stored { head, chunks, track }) => {
+                            Some(Stored { head, chunks, track, orphans }) => {
                                 let chunks = chunks.iter().map(|chunk| &chunk[..]);
                                 let document =
                                     Document::load(chunks, &head.standing, &head.version, actor);
-                                Loaded { document: document.unwrap(), track }
+                                Loaded {
+                                    document: document.unwrap(),
+                                    track,
+                                    orphans: Nursery::new(orphans),
+                                }
                             }
                         };
                         self.tell(Event::Loaded { name, result: Ok(Box::new(loaded)) });

@@ -10,7 +10,7 @@ mod upkeep;
 
 use super::{
     Commit, CommitError, Committer, Durability, Engine, Fresh, Head, List, Log, MemoryEngine,
-    NewView, Origin, Range, Receipt, Refused, Store, Track,
+    NewView, Origin, Orphans, Range, Receipt, Refused, Store, Track,
     key::{self, ChunkAt, Family, SysKey},
     row::{self, Chunk, FeedRow, View},
 };
@@ -95,6 +95,7 @@ impl Bench {
             view,
             standing: Bytes::new(),
             kept: Vec::new(),
+            orphans: Orphans::default(),
         }
     }
 

@@ -1,0 +1,139 @@
+//! The changes that wait for others, of one loaded document.
+
+use crate::{
+    doc::{Admitted, Document, Limits, Refusal, Room, Sender, Waiting},
+    ident::Hash,
+    store::{ORPHAN_BYTES_MAX, ORPHANS_MAX, Orphans},
+};
+use bytes::Bytes;
+use std::collections::BTreeMap;
+
+/// What waits, and what becomes of it with the next commit.
+#[derive(Debug, Default)]
+pub(super) struct Nursery {
+    here: BTreeMap<Hash, Bytes>,
+    fresh: Orphans,
+}
+
+impl Nursery {
+    /// What is stored.
+    pub(super) fn new(stored: Vec<(Hash, Bytes)>) -> Self {
+        Self { here: stored.into_iter().collect(), fresh: Orphans::default() }
+    }
+
+    /// Bytes that it holds.
+    pub(super) fn bytes(&self) -> usize {
+        self.here.values().map(Bytes::len).sum()
+    }
+
+    /// Whether the next commit has something to say of it.
+    pub(super) fn is_dirty(&self) -> bool {
+        !self.fresh.is_empty()
+    }
+
+    /// What the next commit has to say of it.
+    pub(super) fn take(&mut self) -> Orphans {
+        std::mem::take(&mut self.fresh)
+    }
+
+    /// Sends bytes through the gate, and then what waited for them. `left`: bytes for which the store
+    /// has room.
+    ///
+    /// # Errors
+    /// As [`Document::admit`]: all is as before.
+    pub(super) fn admit(
+        &mut self,
+        document: &mut Document,
+        bytes: &[u8],
+        sender: Sender,
+        left: u64,
+        limits: &Limits,
+    ) -> Result<Admitted, Refusal> {
+        // What waits for a document that is not there has no place.
+        let exists = !document.version().is_empty();
+        let left = usize::try_from(left).unwrap_or(usize::MAX);
+        let room = Room {
+            changes: if exists { ORPHANS_MAX.saturating_sub(self.here.len()) } else { 0 },
+            bytes: ORPHAN_BYTES_MAX.saturating_sub(self.bytes()).min(left),
+        };
+        let mut admitted = document.admit(bytes, sender, room, limits)?;
+        for Waiting { hash, bytes, .. } in &admitted.waiting {
+            let bytes = Bytes::copy_from_slice(bytes);
+            if self.here.insert(*hash, bytes.clone()).is_none() {
+                self.fresh.remove.retain(|gone| gone != hash);
+                self.fresh.put.push((*hash, bytes));
+            }
+        }
+        if !admitted.delta.changes.is_empty() && !self.here.is_empty() {
+            self.retry(document, sender, limits, &mut admitted);
+        }
+        Ok(admitted)
+    }
+
+    /// Sends what waits through the gate. What is refused will never be taken.
+    fn retry(
+        &mut self,
+        document: &mut Document,
+        sender: Sender,
+        limits: &Limits,
+        admitted: &mut Admitted,
+    ) {
+        let room = Room { changes: usize::MAX, bytes: usize::MAX };
+        let whole: Vec<u8> = self.here.values().flatten().copied().collect();
+        let done = match document.admit(&whole, sender, room, limits) {
+            Ok(done) => vec![done],
+            // One of them is bad: then each alone, until none is taken.
+            Err(_) => self.retry_each(document, sender, limits),
+        };
+        for done in done {
+            admitted.delta.changes.extend(done.delta.changes);
+            admitted.delta.after = done.delta.after;
+            admitted.delta.deleted = done.delta.deleted;
+            admitted.cloned += done.cloned;
+        }
+        let taken: Vec<Hash> =
+            self.here.keys().filter(|hash| document.holds_change(hash)).copied().collect();
+        for hash in taken {
+            self.forget(hash);
+        }
+        admitted.waiting.retain(|waiting| self.here.contains_key(&waiting.hash));
+    }
+
+    fn retry_each(
+        &mut self,
+        document: &mut Document,
+        sender: Sender,
+        limits: &Limits,
+    ) -> Vec<Admitted> {
+        let room = Room { changes: usize::MAX, bytes: usize::MAX };
+        let mut done = Vec::new();
+        loop {
+            let before = done.len();
+            for (hash, bytes) in self.here.clone() {
+                if document.holds_change(&hash) {
+                    continue;
+                }
+                match document.admit(&bytes, sender, room, limits) {
+                    Ok(admitted) if admitted.waiting.is_empty() => done.push(admitted),
+                    Ok(_) => {}
+                    Err(refusal) => {
+                        tracing::warn!(change = %hash, %refusal, "a change that waited is refused");
+                        self.forget(hash);
+                    }
+                }
+            }
+            if done.len() == before {
+                return done;
+            }
+        }
+    }
+
+    fn forget(&mut self, hash: Hash) {
+        self.here.remove(&hash);
+        let put = self.fresh.put.len();
+        self.fresh.put.retain(|(fresh, _)| *fresh != hash);
+        if self.fresh.put.len() == put {
+            self.fresh.remove.push(hash);
+        }
+    }
+}
