@@ -278,7 +278,8 @@ pub(crate) struct Import {
     pub(crate) remote: Remote,
     /// The collection
     pub(crate) collection: Collection,
-    /// What to read; `-`: standard input
+    /// What to read; `-`: standard input. KEY.automerge is one document, saved by any Automerge
+    /// library: it is merged with what is there under this key
     #[arg(required = true, value_name = "FILE")]
     pub(crate) files: Vec<Source>,
     /// Where in each row its key stands, a string or an integer: a member's name, or a pointer such as
@@ -296,6 +297,10 @@ pub(crate) struct Export {
     /// The file, which is there once it is whole [default: standard output]
     #[arg(long, value_name = "FILE")]
     pub(crate) out: Option<PathBuf>,
+    /// Write each document whole, with its history, as KEY.automerge into the folder `--out`, which any
+    /// Automerge library opens
+    #[arg(long, requires = "out")]
+    pub(crate) automerge: bool,
 }
 
 /// A place in a document: the names on the way to it.

@@ -68,6 +68,12 @@ impl Call {
         Self::new(method, format!("/v1/{}/{key}", document.collection))
     }
 
+    /// A request of what is below a document.
+    pub(crate) fn below(method: Method, document: &Document, what: &str) -> Self {
+        let call = Self::document(method, document);
+        Self { path: format!("{}/{what}", call.path), ..call }
+    }
+
     /// Adds a parameter to the query.
     pub(crate) fn query(mut self, name: &str, value: &str) -> Self {
         let separator = if self.path.contains('?') { '&' } else { '?' };
@@ -266,8 +272,29 @@ fn root(error: &dyn std::error::Error) -> String {
     cause.to_string()
 }
 
+/// The text that [`encode`] was given; `%` before two digits is a byte, and else stands for itself.
+pub(crate) fn decode(encoded: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(encoded.len());
+    let mut rest = encoded.as_bytes();
+    while let [first, behind @ ..] = rest {
+        let digits = behind.get(..2).and_then(|digits| std::str::from_utf8(digits).ok());
+        let digits = digits.filter(|digits| digits.bytes().all(|digit| digit.is_ascii_hexdigit()));
+        match digits.and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
+            Some(byte) if *first == b'%' => {
+                bytes.push(byte);
+                rest = behind.get(2..).unwrap_or_default();
+            }
+            _ => {
+                bytes.push(*first);
+                rest = behind;
+            }
+        }
+    }
+    String::from_utf8(bytes).ok()
+}
+
 /// Text as one segment of a path, or one value of a query.
-fn encode(text: &str) -> String {
+pub(crate) fn encode(text: &str) -> String {
     let mut encoded = String::with_capacity(text.len());
     for byte in text.bytes() {
         match byte {

@@ -5,6 +5,7 @@ use super::{
     client::{Call, Client},
     failure::Failure,
     progress::{Part, Progress},
+    saved,
 };
 use anyhow::{Context, bail};
 use bytes::Bytes;
@@ -19,6 +20,9 @@ use std::{
 /// Runs the command.
 pub(crate) async fn run(client: &Client, line: &Export, voice: Voice) -> anyhow::Result<()> {
     let all = count(client, line.collection.as_str()).await?;
+    if let (true, Some(folder)) = (line.automerge, &line.out) {
+        return saved::export(client, &line.collection, folder, all, voice).await;
+    }
     let call = Call::new(Method::GET, format!("/v1/{}", line.collection))
         .header("accept", "application/x-ndjson")?;
     let mut body = client.open(call).await?.into_body();

@@ -8,6 +8,7 @@ use super::{
     progress::Progress,
     row::Lines,
     rows::{Found, Rows},
+    saved,
     upload::{Batch, Tally, Upload},
 };
 use crate::ident::Collection;
@@ -31,6 +32,7 @@ const BATCHES_MAX: usize = 4;
 pub(crate) async fn run(client: &Client, line: &Import, voice: Voice) -> anyhow::Result<()> {
     // What is not there is said before anything is written.
     let sizes = line.files.iter().map(input::measure).collect::<anyhow::Result<Vec<_>>>()?;
+    let (saved, files): (Vec<_>, Vec<_>) = line.files.iter().cloned().partition(saved::is_saved);
     let all = sizes.into_iter().sum::<Option<u64>>();
     let read = Arc::new(AtomicU64::new(0));
     let (sender, batches) = mpsc::channel(BATCHES_MAX);
@@ -42,12 +44,30 @@ pub(crate) async fn run(client: &Client, line: &Import, voice: Voice) -> anyhow:
         batch: Batch::default(),
         text: Vec::new(),
     };
-    let files = line.files.clone();
     let reading = thread::Builder::new().name("reader".to_owned());
     reading.spawn(move || reader.run(&files)).context("no thread could be started")?;
 
     let mut upload = Upload::new(client, batches, Progress::new(voice), read, all);
-    let ended = upload.run().await;
+    let mut ended = upload.run().await;
+    for file in &saved {
+        if ended.is_err() {
+            break;
+        }
+        match saved::import(client, &line.collection, file).await {
+            Ok(new) => {
+                upload.tally.documents += 1;
+                upload.tally.unchanged += u64::from(new == 0);
+                upload.progress.tell(upload.tally.documents, None);
+            }
+            Err(error) if matches!(error.downcast_ref(), Some(Failure::Unreachable(_))) => {
+                ended = Err(error);
+            }
+            Err(error) => {
+                upload.tally.failed += 1;
+                upload.progress.talk(&format!("{error:#}"));
+            }
+        }
+    }
     upload.progress.clear();
     let tally = upload.tally;
     summary(tally, &upload.progress, voice.format())?;

@@ -32,6 +32,7 @@ mod rm;
 mod row;
 mod rows;
 mod run;
+mod saved;
 mod serve;
 mod socket;
 mod upload;

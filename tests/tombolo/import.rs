@@ -350,3 +350,47 @@ fn parts(folder: &Path) -> Vec<String> {
         .filter(|name| name.contains(".part-"))
         .collect()
 }
+
+#[test]
+fn saved_documents_come_in_and_go_out_whole() {
+    use automerge::{AutoCommit, ROOT, ReadDoc, transaction::Transactable};
+    let place = Place::new();
+    let mut document = AutoCommit::new();
+    for n in 0..40 {
+        document.put(ROOT, "n", n).unwrap();
+        document.commit();
+    }
+    place.write("a%2Fb é.automerge", document.save());
+    place.write("half.automerge", &document.save()[..60]);
+    place.write("_x.automerge", document.save());
+    let files = ["a%2Fb é.automerge", "half.automerge", "_x.automerge"];
+    let run = |words: &[&str]| {
+        let output = place.program("import notes").args(words).output().unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        (output.status.code(), text(output.stdout), text(output.stderr))
+    };
+    let (code, out, talk) = run(&files);
+    assert_eq!(code, Some(1), "{talk}");
+    let summary: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(summary, json!({"documents": 1, "unchanged": 0, "failed": 2}), "{talk}");
+    assert!(talk.contains("half.automerge") && talk.contains("bad_changes"), "{talk}");
+    assert!(talk.contains("_x.automerge: the name of the file is no key"), "{talk}");
+    // Again, and with what came to it elsewhere.
+    document.put(ROOT, "more", true).unwrap();
+    document.commit();
+    for (bytes, unchanged) in [(None, 1), (Some(document.save()), 0)] {
+        bytes.map(|bytes| place.write(files[0], bytes));
+        let (_, out, talk) = run(&files[..1]);
+        let summary: Value = serde_json::from_str(&out).unwrap();
+        assert_eq!(summary["unchanged"], unchanged, "{talk}");
+    }
+    let done = place.run("export notes --automerge --out saved");
+    assert_eq!(done.code, Some(0), "{done:?}");
+    let saved = fs::read(place.folder.path().join("saved/a%2Fb%20%C3%A9.automerge")).unwrap();
+    let mut again = AutoCommit::load(&saved).unwrap();
+    assert_eq!(again.get_heads(), document.get_heads());
+    assert_eq!(again.get(ROOT, "n").unwrap().unwrap().0.as_i64(), Some(39));
+    let refused = place.run("export notes --automerge --out saved");
+    assert!(refused.code == Some(1) && refused.talk.contains("holds other files"), "{refused:?}");
+    assert_eq!(place.run("export notes --automerge").code, Some(2));
+}
