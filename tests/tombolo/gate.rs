@@ -184,3 +184,44 @@ fn what_is_taken_saves_and_loads_in_automerge() {
     admit(&mut document, &change, Sender::Stranger);
     assert!(Automerge::load(&document.save()).is_ok());
 }
+
+/// Made by `tests/data/automerge/make.cjs` with three generations of the npm package.
+#[test]
+fn documents_of_other_programs_are_read_and_given_back() {
+    const REST: &str = concat!(
+        r#""date":{"$timestamp":"2023-11-14T22:13:20.123Z"},"emoji":EMOJI,"likes":{"$counter":66},"#,
+        r#""list":[1,{"three":3},[4],0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,21,22,23,"#,
+        r#"24,25,26,27,28,29],"map":{"deep":{"deeper":{"x":1}},"other":OTHER},"#,
+    );
+    let text = |text: &str| format!(r#"{{"$text":{text}}}"#);
+    let typed = |version: &str| {
+        let texts = version == "3.2.0";
+        let string =
+            |value: &str| if texts { text(&format!("{value:?}")) } else { format!("{value:?}") };
+        let rest = REST.replace("EMOJI", &string("😀é")).replace("OTHER", &string("b"));
+        let body = if texts { r#""body":{"$text":"hello, wide world"},"# } else { "" };
+        let raw = if texts { r#","raw":"scalar""# } else { "" };
+        let bytes = match version {
+            // It knew no bytes.
+            "1.0.1-preview.7" => r#"{"0":1,"1":2,"2":254}"#,
+            _ => r#"{"$bytes":"AQL+"}"#,
+        };
+        let title = string("Ebb");
+        let head = format!(r#"{{"big":9007199254740991,{body}"bytes":{bytes},"count":29,"#);
+        format!(r#"{head}{rest}"ratio":0.5{raw},"title":{title},"yes":true}}"#)
+    };
+    for (version, typed) in
+        ["1.0.1-preview.7", "2.2.9", "3.2.0"].map(|version| (version, typed(version)))
+    {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/automerge");
+        let bytes = std::fs::read(folder.join(format!("npm-{version}.automerge"))).unwrap();
+        let mut document = Document::new(Actor([1; 16]));
+        admit(&mut document, &bytes, Sender::Stranger);
+        let json = document.render(Form::Typed, None).unwrap().json.unwrap();
+        assert_eq!(String::from_utf8(json).unwrap(), typed, "{version}");
+        let mut theirs = AutoCommit::load(&bytes).unwrap();
+        let mut again = AutoCommit::load(&document.save()).unwrap();
+        assert_eq!(again.get_heads(), theirs.get_heads(), "{version}");
+        assert_eq!(again.get_changes(&[]), theirs.get_changes(&[]), "{version}");
+    }
+}
