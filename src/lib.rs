@@ -24,7 +24,8 @@
 //! ```text
 //! GET    http::documents → node.read → store view → bytes out      (no Automerge, no re-encoding)
 //! PUT    http::documents → node.write → shard: Document::edit → Delta
-//!                        → committer: one synced batch → answer
+//!                        → committer: one synced batch → answer, and whoever waits for the feed
+//! POST   http::changes → node.admit → shard: Document::admit (the gate) → Delta → the same committer
 //! ```
 //!
 //! ## What always holds

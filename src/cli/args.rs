@@ -90,6 +90,8 @@ pub(crate) enum Command {
     Rm(Rm),
     /// List collections, or the documents of one
     Ls(Ls),
+    /// Tell of documents as they are written, one a line, until ended
+    Watch(Watch),
     /// Write many documents, out of files
     Import(Import),
     /// Write all documents of a collection to a file or standard output, one a line
@@ -261,6 +263,25 @@ pub(crate) struct Ls {
     /// Only keys that begin with this
     #[arg(long, requires = "collection")]
     pub(crate) prefix: Option<String>,
+}
+
+/// Tells of every document that is written, at its newest version: who was away, or is slow, hears
+/// of each document once. A node that goes away is waited for, and nothing is missed.
+#[derive(Debug, Args)]
+pub(crate) struct Watch {
+    #[command(flatten)]
+    pub(crate) remote: Remote,
+    /// The collection; nothing: all collections
+    pub(crate) collection: Option<Collection>,
+    /// Only keys that begin with this
+    #[arg(long, requires = "collection")]
+    pub(crate) prefix: Option<String>,
+    /// Where to begin: `now`, `beginning`, or behind a row, by its `cursor`
+    #[arg(long, default_value = "now")]
+    pub(crate) since: String,
+    /// With the documents themselves
+    #[arg(long)]
+    pub(crate) values: bool,
 }
 
 /// Writes every row of the files as a document, in place of what is there under its key. Files are

@@ -37,5 +37,6 @@ mod serve;
 mod socket;
 mod upload;
 mod version;
+mod watch;
 
 pub use run::run;

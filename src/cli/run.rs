@@ -4,7 +4,7 @@ use super::{
     args::{Command, CommandLine},
     backup,
     client::Client,
-    export, failure, get, import, ls, output, patch, put, rm, serve, version,
+    export, failure, get, import, ls, output, patch, put, rm, serve, version, watch,
 };
 #[cfg(feature = "rocksdb")]
 use super::{check, repair, restore};
@@ -45,6 +45,9 @@ fn execute(CommandLine { voice, command }: CommandLine) -> anyhow::Result<()> {
         }
         Command::Rm(line) => one_thread()?.block_on(rm::run(&client(&line.remote)?, &line, voice)),
         Command::Ls(line) => one_thread()?.block_on(ls::run(&client(&line.remote)?, &line, voice)),
+        Command::Watch(line) => {
+            one_thread()?.block_on(watch::run(&client(&line.remote)?, &line, voice))
+        }
         Command::Import(line) => {
             one_thread()?.block_on(import::run(&client(&line.remote)?, &line, voice))
         }

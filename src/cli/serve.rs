@@ -97,6 +97,7 @@ async fn serve_once(
     };
     let owner = owner(config, socket, api.for_owner(), stop());
     let (bounds, traffic) = (config.connections(), api.traffic());
+    let streams = api.clone();
     let network = http::serve(listener, api.into_service(), bounds, traffic, stop());
     let waiting = async {
         let end = tokio::select! {
@@ -104,6 +105,7 @@ async fn serve_once(
             () = node.wants_reopening() => End::Reopen,
         };
         tell.send_replace(Some(end));
+        streams.end_streams();
         end
     };
     let ((), (), end) = tokio::join!(owner, network, waiting);

@@ -1,6 +1,9 @@
 //! Answers in a content coding, where the client takes one and it pays.
 
-use super::coding::{Coding, Wish};
+use super::{
+    coding::{Coding, Wish},
+    feed::Endless,
+};
 use axum::{
     body::{Body, HttpBody},
     http::{HeaderMap, HeaderValue, Response, StatusCode, header},
@@ -63,6 +66,9 @@ pub(super) async fn encode(
 
 /// Whether the answer is one that gets smaller, or has to be coded at any price.
 fn pays(answer: &Response<Body>, wish: Wish) -> bool {
+    if answer.extensions().get::<Endless>().is_some() {
+        return false;
+    }
     let (status, size) = (answer.status(), answer.body().size_hint());
     let bodiless = status.is_informational()
         || [StatusCode::NO_CONTENT, StatusCode::NOT_MODIFIED].contains(&status)

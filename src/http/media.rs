@@ -15,6 +15,8 @@ pub(crate) const TYPED: &str = "application/vnd.tombolo.typed+json";
 pub(crate) const AUTOMERGE: &str = "application/vnd.automerge";
 /// One JSON value a line.
 pub(crate) const NDJSON: &str = "application/x-ndjson";
+/// Server-sent events.
+pub(crate) const EVENTS: &str = "text/event-stream";
 /// Any bytes.
 const OCTETS: &str = "application/octet-stream";
 /// Another name of lines of JSON.

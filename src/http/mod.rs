@@ -23,6 +23,7 @@ mod deadline;
 mod documents;
 mod exposition;
 mod extract;
+mod feed;
 mod host;
 mod line;
 mod lines;
@@ -67,6 +68,7 @@ const ROUTES: &[Line] = &[
     ("POST", "/v1/{collection}", collection!(documents::create)),
     ("DELETE", "/v1/{collection}", collection!(sweep::documents)),
     ("POST", "/v1/_bulk", node!(bulk::write)),
+    ("GET", "/v1/_changes", node!(feed::changes)),
     ("GET", "/v1/_collections", node!(list::collections)),
     ("GET", "/v1/_status", node!(node::status)),
     ("GET", "/v1", node!(node::about)),

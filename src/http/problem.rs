@@ -38,6 +38,12 @@ pub enum Code {
     Forbidden,
     /// Another request was made under this `Idempotency-Key`.
     IdempotencyMismatch,
+    /// Not a cursor.
+    BadCursor,
+    /// A cursor from which this node cannot go on.
+    CursorGone,
+    /// As many as may do it already.
+    RateLimited,
     /// No such route.
     NotFound,
     /// No such document.
@@ -107,6 +113,9 @@ impl Code {
         Self::BadKey,
         Self::Forbidden,
         Self::IdempotencyMismatch,
+        Self::BadCursor,
+        Self::CursorGone,
+        Self::RateLimited,
         Self::NotFound,
         Self::DocumentNotFound,
         Self::DocumentDeleted,
@@ -147,6 +156,9 @@ impl Code {
             Self::IdempotencyMismatch => {
                 ("idempotency_mismatch", 422, "The key was used for something else", None)
             }
+            Self::BadCursor => ("bad_cursor", 400, "Not a cursor", None),
+            Self::CursorGone => ("cursor_gone", 410, "Read the feed from the beginning", None),
+            Self::RateLimited => ("rate_limited", 429, "Too many at once", Some(1)),
             Self::NotFound => ("not_found", 404, "No such route", None),
             Self::DocumentNotFound => ("document_not_found", 404, "No such document", None),
             Self::DocumentDeleted => ("document_deleted", 404, "The document was deleted", None),
@@ -373,6 +385,7 @@ impl From<node::Error> for Problem {
             node::Error::Damaged(what) => {
                 Self { cause: Some(what.clone()), ..Self::new(Code::Quarantined, what) }
             }
+            node::Error::CursorGone => Self::new(Code::CursorGone, text),
             node::Error::Stopping => Self::new(Code::NotReady, text),
             node::Error::TooManyCollections => Self::new(Code::TooLarge, text),
         }

@@ -35,7 +35,10 @@ use std::{
         atomic::{AtomicU64, Ordering},
     },
 };
-use tokio::time::{self, Instant};
+use tokio::{
+    sync::watch,
+    time::{self, Instant},
+};
 
 const VARY: HeaderValue = HeaderValue::from_static("Accept, Accept-Encoding, Version, Parents");
 const NOSNIFF: HeaderValue = HeaderValue::from_static("nosniff");
@@ -62,6 +65,8 @@ struct Inner {
     origin: Origin,
     /// Requests of this start.
     requests: AtomicU64,
+    /// Whether answers without end shall end.
+    ending: watch::Sender<bool>,
 }
 
 impl Api {
@@ -69,7 +74,19 @@ impl Api {
     pub fn new(node: Node, options: Options) -> Self {
         let origin = Origin::new(node.incarnation().to_string(), node.chance());
         let (traffic, requests) = (Arc::default(), AtomicU64::new(0));
-        Self(Arc::new(Inner { node, options, traffic, origin, requests }), Door::Network)
+        let ending = watch::Sender::new(false);
+        let inner = Inner { node, options, traffic, origin, requests, ending };
+        Self(Arc::new(inner), Door::Network)
+    }
+
+    /// Ends all answers without end, of the feed: the node stops.
+    pub fn end_streams(&self) {
+        self.0.ending.send_replace(true);
+    }
+
+    /// Tells when answers without end shall end.
+    pub(crate) fn ending(&self) -> watch::Receiver<bool> {
+        self.0.ending.subscribe()
     }
 
     /// What the interface counts.

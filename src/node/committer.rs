@@ -3,6 +3,7 @@
 //! It never waits for more work than is there: while it syncs, the next group gathers by itself.
 
 use super::{
+    feed::Board,
     figures::{Metrics, nanoseconds},
     guard::Guard,
     shard::Event,
@@ -47,6 +48,7 @@ pub(super) async fn run(
     shards: Vec<UnboundedSender<Event>>,
     guard: Guard,
     metrics: Arc<Metrics>,
+    board: Arc<Board>,
     durability: Durability,
 ) {
     let mut ticks = interval_at(Instant::now() + RELAXED_SYNC_INTERVAL, RELAXED_SYNC_INTERVAL);
@@ -62,7 +64,7 @@ pub(super) async fn run(
                 }
                 unsynced = durability == Durability::Relaxed;
                 let messages = std::mem::take(&mut messages);
-                let bytes = write(&mut committer, messages, &shards, &guard, &metrics);
+                let bytes = write(&mut committer, messages, &shards, &guard, &metrics, &board);
                 // Once to the log, and once to a table.
                 if guard.status.spend(bytes.saturating_mul(2), looked) {
                     guard.look();
@@ -91,7 +93,10 @@ fn write(
     shards: &[UnboundedSender<Event>],
     guard: &Guard,
     metrics: &Metrics,
+    board: &Board,
 ) -> u64 {
+    let watched = board.is_watched();
+    let mut tracks = Vec::new();
     let mut bytes = 0;
     let mut commits = Vec::new();
     let mut places = Vec::new();
@@ -99,6 +104,9 @@ fn write(
         for Ticket { id, load, number, commit } in message.commits {
             places.push((message.shard, id, load, number));
             bytes += commit.bytes();
+            if watched {
+                tracks.push(Arc::clone(&commit.track));
+            }
             commits.push(commit);
         }
     }
@@ -108,6 +116,7 @@ fn write(
     metrics.commit_ns.observe(nanoseconds(began.elapsed()));
     let results = match written {
         Ok(results) => {
+            board.announce(tracks.iter().map(|track| track.name()), guard.store.last_seq());
             results.into_iter().map(|result| result.map(|_| ()).map_err(Into::into)).collect()
         }
         Err(error) => {

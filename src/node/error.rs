@@ -44,6 +44,9 @@ pub enum Error {
     /// The stored document is damaged; it is not served.
     #[error("the stored document is damaged: {0}")]
     Damaged(String),
+    /// The cursor is of another node, or of a start of this one whose end was lost.
+    #[error("the cursor is not one that this node can go on from")]
+    CursorGone,
     /// The node is going down.
     #[error("the node is stopping")]
     Stopping,

@@ -3,6 +3,7 @@
 use super::{
     Ambient, Error, ListQuery, Page, Reading, Representation, StartError, Taken, Write, Written,
     committer::{self, Group},
+    feed::Board,
     figures::{Figures, Loaded, Metrics, ShardMetrics},
     guard::Guard,
     read::{self, Found, PAGE_BYTES_MAX},
@@ -98,6 +99,8 @@ struct Inner {
     ended: watch::Receiver<bool>,
     /// One backup is made at a time.
     backup: tokio::sync::Mutex<()>,
+    /// Who waits for the feed.
+    board: Arc<Board>,
 }
 
 /// A write that its shard has been handed: done once it is durable, or refused. It is made also if
@@ -151,8 +154,17 @@ impl Node {
             let _ = going.send(true);
         })?;
         let counted = Arc::clone(&metrics);
-        let committing =
-            committer::run(committer, prepared, events, guard, counted, options.durability);
+        let board = Arc::new(Board::new(store.last_seq()));
+        let watching = Arc::clone(&board);
+        let committing = committer::run(
+            committer,
+            prepared,
+            events,
+            guard,
+            counted,
+            watching,
+            options.durability,
+        );
         run_thread("committer".to_owned(), async move {
             committing.await;
             // Nobody has to be waiting for the end.
@@ -170,8 +182,19 @@ impl Node {
             shards,
             ended: gone,
             backup,
+            board,
         };
         Ok(Self(Arc::new(inner)))
+    }
+
+    /// What is stored.
+    pub(super) fn store(&self) -> &Arc<Store> {
+        &self.0.store
+    }
+
+    /// Who waits for the feed.
+    pub(super) fn board(&self) -> &Arc<Board> {
+        &self.0.board
     }
 
     /// The node's id.

@@ -6,6 +6,7 @@
 //! resident    one loaded document (pure)            task      what is wanted of it, and answers
 //! worker      runs a shard: receive, handle, act    committer runs the store's one writer
 //! read        views, lists, heads from the store    write     what a write asks and gives
+//! feed        what was committed, and who waits for more
 //! orphans     changes that wait for others   figures   what it counts of itself
 //! status      whether writes are taken              guard     looks at the disk and the engine
 //! check       what is wrong with a closed store     repair    what can be read of it, made sound
@@ -27,6 +28,7 @@ mod cache;
 mod check;
 mod committer;
 mod error;
+mod feed;
 mod figures;
 mod guard;
 mod handle;
@@ -45,6 +47,7 @@ mod write;
 pub use ambient::{Ambient, Source};
 pub use check::{Told, check};
 pub use error::{Error, StartError};
+pub use feed::{Filter, Row as FeedRow, SUBSCRIPTIONS_MAX, Since, Stretch, Subscription};
 pub use figures::{Figures, Loaded};
 pub use handle::{Node, Options, Writing};
 pub use read::{ListQuery, Page, Reading, Representation, Row};

@@ -102,6 +102,23 @@ pub struct Feed {
     pub entries: Vec<FeedEntry>,
     /// Seqs whose rows are damaged; they are not among the entries.
     pub damaged: Vec<u64>,
+    /// Up to where there is nothing more that the query wants.
+    pub looked_to: u64,
+}
+
+/// Which part of the feed to read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FeedQuery<'a> {
+    /// Only rows behind this seq.
+    pub after: u64,
+    /// Only rows up to this seq.
+    pub until: u64,
+    /// Only documents of this collection whose keys begin with this.
+    pub filter: Option<(&'a Collection, &'a str)>,
+    /// Most rows.
+    pub limit: usize,
+    /// Most rows that are looked at.
+    pub looked_at_max: usize,
 }
 
 /// Most names that are looked up for one page of a list around damage.
@@ -312,19 +329,42 @@ impl Store {
     /// # Errors
     /// `Damaged` (a key that is none), `Engine`.
     pub fn feed(&self, seq: u64, limit: usize) -> Result<Feed, ReadError> {
-        let mut feed = Feed::default();
-        let mut outcome = Ok(());
-        self.engine.scan(Family::Feed, &key::feed_range(seq), &mut |key, value| {
-            if limit <= feed.entries.len() + feed.damaged.len() {
-                return ControlFlow::Break(());
-            }
+        let (until, looked_at_max) = (u64::MAX, limit);
+        self.feed_page(&FeedQuery { after: seq, until, filter: None, limit, looked_at_max })
+    }
+
+    /// A page of the feed.
+    ///
+    /// # Errors
+    /// `Damaged` (a key that is none), `Engine`.
+    pub fn feed_page(&self, query: &FeedQuery<'_>) -> Result<Feed, ReadError> {
+        let wanted = query.filter.map(|(name, prefix)| (self.catalog.id(name), prefix));
+        let mut feed = Feed { looked_to: query.until, ..Feed::default() };
+        let (mut outcome, mut looked_at, mut last) = (Ok(()), 0, query.after);
+        self.engine.scan(Family::Feed, &key::feed_range(query.after), &mut |key, value| {
             let Some(seq) = key::decode_feed(key) else {
                 outcome = Err(damaged("a row of the feed", Damaged("its key is none")));
                 return ControlFlow::Break(());
             };
-            match self.feed_entry(seq, key, value) {
-                Ok(entry) => feed.entries.push(entry),
-                Err(_) => feed.damaged.push(seq),
+            if query.until < seq {
+                return ControlFlow::Break(());
+            }
+            let found = feed.entries.len() + feed.damaged.len();
+            if query.limit <= found || query.looked_at_max <= looked_at {
+                feed.looked_to = last;
+                return ControlFlow::Break(());
+            }
+            (looked_at, last) = (looked_at + 1, seq);
+            let row = FeedRow::decode(key, value);
+            let passed = |row: &FeedRow| {
+                wanted.is_none_or(|(collection, prefix)| {
+                    collection == Some(row.collection) && row.key.as_str().starts_with(prefix)
+                })
+            };
+            match row.map(|row| passed(&row).then(|| self.feed_entry(seq, row))) {
+                Ok(None) => {}
+                Ok(Some(Ok(entry))) => feed.entries.push(entry),
+                Ok(Some(Err(_))) | Err(_) => feed.damaged.push(seq),
             }
             ControlFlow::Continue(())
         })?;
@@ -421,8 +461,7 @@ impl Store {
         outcome.map(|()| chunks)
     }
 
-    fn feed_entry(&self, seq: u64, key: &[u8], value: &[u8]) -> Result<FeedEntry, Damaged> {
-        let row = FeedRow::decode(key, value)?;
+    fn feed_entry(&self, seq: u64, row: FeedRow) -> Result<FeedEntry, Damaged> {
         Ok(FeedEntry {
             seq,
             name: self.name(row.id, row.collection, &row.key)?,

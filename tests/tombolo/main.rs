@@ -28,6 +28,7 @@ mod damage;
 mod edits;
 #[cfg(feature = "rocksdb")]
 mod faults;
+mod feed;
 #[cfg(feature = "rocksdb")]
 mod full_disk;
 mod gate;
