@@ -14,6 +14,7 @@ mod couchdb;
 mod directory;
 mod disk;
 mod engine;
+mod gate;
 mod hot;
 mod import;
 mod large;
@@ -55,6 +56,7 @@ const FIGURES: &[(&str, Figure)] = &[
     ("large", large::large),
     ("ready", ready::ready),
     ("union", union::union),
+    ("gate", gate::gate),
     (COUCHDB, couchdb::couchdb),
 ];
 
