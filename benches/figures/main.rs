@@ -14,6 +14,7 @@ mod couchdb;
 mod directory;
 mod disk;
 mod engine;
+mod feed;
 mod gate;
 mod hot;
 mod import;
@@ -57,6 +58,7 @@ const FIGURES: &[(&str, Figure)] = &[
     ("ready", ready::ready),
     ("union", union::union),
     ("gate", gate::gate),
+    ("feed", feed::feed),
     (COUCHDB, couchdb::couchdb),
 ];
 

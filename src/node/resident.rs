@@ -67,6 +67,8 @@ pub(super) struct Resident {
     orphans: Nursery,
     /// A try to make it ready for leaving memory came to nothing, and nothing was written since.
     unsettling: bool,
+    /// It does not load as it is saved, so that its log stays as it is until it is loaded again.
+    unfoldable: bool,
     metrics: Arc<ShardMetrics>,
 }
 
@@ -128,6 +130,7 @@ impl Resident {
             kept: VecDeque::new(),
             orphans,
             unsettling: false,
+            unfoldable: false,
             metrics,
         }
     }
@@ -550,13 +553,14 @@ impl Resident {
         let many = FOLD_CHANGES_MIN
             .max(u64::from(snapshot_changes) / 8)
             .max(snapshot_bytes / FOLD_BYTES_PER_CHANGE);
-        many <= changes
-            || (FOLD_CHANGES_FEW <= changes && FOLD_BYTES_MIN.max(snapshot_bytes) <= bytes)
+        !self.unfoldable
+            && (many <= changes
+                || (FOLD_CHANGES_FEW <= changes && FOLD_BYTES_MIN.max(snapshot_bytes) <= bytes))
     }
 
     /// Whether a fold pays when the document leaves memory.
     fn is_fold_worthwhile(&self) -> bool {
-        FOLD_CHANGES_FEW <= u64::from(self.log.changes)
+        !self.unfoldable && FOLD_CHANGES_FEW <= u64::from(self.log.changes)
     }
 
     fn fold_weight(&self) -> usize {
@@ -573,6 +577,7 @@ impl Resident {
         if let Err(error) = Document::load([&snapshot[..]], &standing, &version, actor) {
             let id = self.track.name().id();
             tracing::error!(document = %id, %error, "a snapshot does not load: its log is kept");
+            self.unfoldable = true;
             return None;
         }
         self.metrics.fold_ns.observe(nanoseconds(began.elapsed()));
