@@ -15,6 +15,7 @@ pub mod json_in;
 pub mod key_codec;
 pub mod load_untrusted;
 pub mod merge_convergence;
+pub mod past;
 pub mod patch;
 pub mod put_at_version;
 pub mod standing;
@@ -38,6 +39,7 @@ drive!(
     key_codec: 10_000,
     load_untrusted: 1_000,
     merge_convergence: 1_500,
+    past: 1_500,
     patch: 10_000,
     put_at_version: 1_500,
     standing: 1_500,

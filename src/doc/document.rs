@@ -504,7 +504,8 @@ impl Document {
         15_000 + filled + content + 190 * self.change_count()
     }
 
-    fn base(&self, version: &Version) -> Result<Vec<ChangeHash>, Refusal> {
+    /// The maximal ones of the changes that a version names.
+    pub(super) fn base(&self, version: &Version) -> Result<Vec<ChangeHash>, Refusal> {
         if !self.holds(version) {
             let detail = "the document does not hold a change that the version names";
             return Err(Refusal::new(RefusalKind::VersionNotFound, detail));
