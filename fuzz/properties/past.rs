@@ -3,9 +3,10 @@
 
 use super::generate;
 use arbitrary::{Result, Unstructured};
+use std::collections::HashSet;
 use tombolo::{
-    doc::{Actor, Document, Edit, Form, Limits, Operation, Stamp, Value},
-    ident::Version,
+    doc::{Actor, Document, Edit, Form, Limits, OPERATIONS_MAX, Operation, Stamp, Value},
+    ident::{Hash, Version},
 };
 
 const REPLICAS: usize = 3;
@@ -33,6 +34,7 @@ pub fn property(data: &[u8]) {
         }
         check_diff(whole, from, None);
     }
+    check_history(whole);
 }
 
 /// Replicas, and the versions that they were at.
@@ -92,6 +94,34 @@ impl World {
             self.seen.push(version);
         }
     }
+}
+
+/// The history tells every change once, whatever rests on it before it, and what it did; on pages
+/// of any size.
+fn check_history(document: &Document) {
+    let all = document.deeds(None, usize::MAX).expect("no defect");
+    assert!(!all.more && all.deeds.len() == document.change_count());
+    let mut told: HashSet<Hash> = HashSet::new();
+    for deed in &all.deeds {
+        assert!(deed.deps.hashes().iter().all(|dep| !told.contains(dep)));
+        assert!(told.insert(deed.hash));
+        let own = Version::from_iter([deed.hash]);
+        let did = document.diff(Some(&deed.deps), Some(&own)).expect("both are here");
+        assert_eq!(deed.operations_total, did.0.len());
+        let same =
+            deed.operations.iter().zip(&did.0).all(|(a, b)| format!("{a:?}") == format!("{b:?}"));
+        assert!(same && deed.operations.len() == did.0.len().min(OPERATIONS_MAX));
+    }
+    let (mut paged, mut before) = (Vec::new(), None);
+    loop {
+        let page = document.deeds(before, 2).expect("no defect");
+        before = page.deeds.last().map(|deed| deed.moment);
+        paged.extend(page.deeds.into_iter().map(|deed| deed.hash));
+        if !page.more {
+            break;
+        }
+    }
+    assert!(paged.iter().eq(all.deeds.iter().map(|deed| &deed.hash)));
 }
 
 fn json(document: &Document, at: Option<&Version>) -> serde_json::Value {

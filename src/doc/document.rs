@@ -538,6 +538,7 @@ pub(super) fn internal(error: impl std::fmt::Display) -> Refusal {
     Refusal::new(RefusalKind::Internal, error.to_string())
 }
 
-fn version_of(heads: &[ChangeHash]) -> Version {
+/// The version whose heads these are.
+pub(super) fn version_of(heads: &[ChangeHash]) -> Version {
     heads.iter().map(|head| Hash::from_bytes(head.0)).collect()
 }

@@ -41,6 +41,7 @@ pub use edit::{Delta, Edit, Stamp};
 pub use gate::{Admitted, Room, Sender, Waiting};
 pub use json::{interpret, parse, parse_envelope};
 pub use limits::Limits;
+pub use past::{Deed, Deeds, Moment, OPERATIONS_MAX};
 pub use patch::{Operation, Patch, SpliceInsert};
 pub use pointer::{Pointer, list_index};
 pub use refusal::{Refusal, RefusalKind};
