@@ -121,16 +121,16 @@ async fn whole(call: &mut Call) -> Result<(Edit, Bytes), Problem> {
 }
 
 /// What the header fields of a write ask for.
-struct Asked {
+pub(crate) struct Asked {
     base: Option<Version>,
     precondition: Precondition,
-    message: Option<String>,
+    pub(crate) message: Option<String>,
     want: Option<Representation>,
     once: Option<Once>,
 }
 
 impl Asked {
-    fn parse(call: &Call) -> Result<Self, Problem> {
+    pub(crate) fn parse(call: &Call) -> Result<Self, Problem> {
         call.query()?.end()?;
         let headers = &call.head.headers;
         if headers.contains_key(header::CONTENT_RANGE) {
@@ -147,7 +147,8 @@ impl Asked {
     }
 }
 
-async fn commit(api: &Api, name: &Name, asked: Asked, edit: Edit) -> Answer {
+/// Makes a write, and tells what it did.
+pub(crate) async fn commit(api: &Api, name: &Name, asked: Asked, edit: Edit) -> Answer {
     let Asked { base, precondition, message, want, once } = asked;
     let write = Write { edit, base, precondition, message, want, once };
     let work = api.node().write(name, write);

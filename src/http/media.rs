@@ -22,7 +22,8 @@ const OCTETS: &str = "application/octet-stream";
 /// Another name of lines of JSON.
 const JSONL: &str = "application/jsonl";
 const MERGE_PATCH: &str = "application/merge-patch+json";
-const JSON_PATCH: &str = "application/json-patch+json";
+/// RFC 6902.
+pub(crate) const JSON_PATCH: &str = "application/json-patch+json";
 
 const ACCEPT_PATCH: HeaderName = HeaderName::from_static("accept-patch");
 const PATCHES: &str = "application/merge-patch+json, application/json-patch+json";

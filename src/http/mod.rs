@@ -33,6 +33,7 @@ mod metrics;
 mod node;
 mod once;
 mod paging;
+mod past;
 mod prefer;
 mod problem;
 mod reply;
@@ -62,6 +63,9 @@ const ROUTES: &[Line] = &[
     ("PATCH", "/v1/{collection}/{key}", document!(documents::patch)),
     ("DELETE", "/v1/{collection}/{key}", document!(documents::delete)),
     ("GET", "/v1/{collection}/{key}/_conflicts", document!(conflicts::list)),
+    ("GET", "/v1/{collection}/{key}/_diff", document!(past::diff)),
+    ("GET", "/v1/{collection}/{key}/_history", document!(past::history)),
+    ("POST", "/v1/{collection}/{key}/_revert", document!(past::revert)),
     ("GET", "/v1/{collection}/{key}/_changes", document!(changes::list)),
     ("POST", "/v1/{collection}/{key}/_changes", document!(changes::take)),
     ("GET", "/v1/{collection}", collection!(list::documents)),

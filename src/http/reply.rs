@@ -78,8 +78,13 @@ pub(crate) fn empty(status: StatusCode) -> Response<Body> {
 
 /// The fields that say which state of which document an answer is about.
 pub(crate) fn describe(headers: &mut HeaderMap, name: &Name, version: &Version, conflicts: u32) {
-    headers.insert(version::VERSION, version::to_list(version));
+    identify(headers, name, version);
     headers.insert(CONFLICTS, HeaderValue::from(conflicts));
+}
+
+/// The same of an answer that tells nothing of conflicts.
+pub(crate) fn identify(headers: &mut HeaderMap, name: &Name, version: &Version) {
+    headers.insert(version::VERSION, version::to_list(version));
     headers.insert(DOCUMENT, value(name.id().to_url()));
 }
 

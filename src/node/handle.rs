@@ -13,7 +13,7 @@ use super::{
     worker::Worker,
 };
 use crate::{
-    doc::{Conflict, Form, Limits, Sender},
+    doc::{Conflict, Deeds, Form, Limits, Moment, Sender},
     ident::{Collection, IncarnationId, Key, Name, NodeId, Version},
     store::{Backup, BackupError, CollectionCount, Durability, Engine, Fresh, Store},
 };
@@ -327,6 +327,35 @@ impl Node {
     /// `NotFound`; as [`Node::read_as`].
     pub async fn changes_since(&self, name: &Name, since: Version) -> Result<Reading, Error> {
         self.ask(name, |reply| Task::Changes { since, reply }).await
+    }
+
+    /// The JSON Patch that makes of the document at one version that at another, or the present
+    /// one; with it that other version. A deleted document has a past as well. Conflicts are not
+    /// counted.
+    ///
+    /// # Errors
+    /// `NotFound`; as [`Node::read_as`].
+    pub async fn diff(
+        &self,
+        name: &Name,
+        from: Version,
+        to: Option<Version>,
+    ) -> Result<Reading, Error> {
+        self.ask(name, |reply| Task::Diff { from, to, reply }).await
+    }
+
+    /// What the changes before a moment did, the latest first, and the document's version. A deleted
+    /// document has a past as well.
+    ///
+    /// # Errors
+    /// `NotFound`; as [`Node::read_as`].
+    pub async fn deeds(
+        &self,
+        name: &Name,
+        before: Option<Moment>,
+        limit: usize,
+    ) -> Result<(Version, Deeds), Error> {
+        self.ask(name, |reply| Task::Deeds { before, limit, reply }).await
     }
 
     /// Takes changes that were made elsewhere, all or none, and waits until they are durable. Those

@@ -12,7 +12,10 @@ use super::{
     task::{Answer, Task},
 };
 use crate::{
-    doc::{Actor, Admitted, Delta, Document, Edit, Form, Limits, Rendering, Sender, Stamp},
+    doc::{
+        Actor, Admitted, Deeds, Delta, Document, Edit, Form, Limits, Moment, Rendering, Sender,
+        Stamp,
+    },
     ident::Version,
     store::{Commit, KEPT_SECONDS, Kept, KeptAnswers, Log, LogSize, NewView, Origin, Track},
 };
@@ -220,6 +223,8 @@ impl Resident {
                 json
             }
             Task::Read { .. } | Task::Changes { .. } => json + history(),
+            Task::Diff { .. } => 2 * (json + history()),
+            Task::Deeds { limit, .. } => limit.saturating_mul(json + history()),
             // A copy of all is made, and it may be saved and loaded.
             Task::Admit { bytes, .. } => bytes.len() + json + history(),
         }
@@ -267,6 +272,14 @@ impl Resident {
             Task::Changes { since, reply } => match self.changes(&since) {
                 Ok(reading) => Answer::Reading(reading, reply),
                 Err(error) => Answer::RefusedReading(error, reply),
+            },
+            Task::Diff { from, to, reply } => match self.diff(&from, to.as_ref()) {
+                Ok(reading) => Answer::Reading(reading, reply),
+                Err(error) => Answer::RefusedReading(error, reply),
+            },
+            Task::Deeds { before, limit, reply } => match self.deeds(before, limit) {
+                Ok(deeds) => Answer::Deeds(deeds, reply),
+                Err(error) => return drop(reply.send(Err(error))),
             },
             Task::Admit { bytes, sender, left, reply } => {
                 let done =
@@ -406,6 +419,25 @@ impl Resident {
             self.document.changes_since(since).concat()
         };
         Ok(Reading { body: body.into(), version, conflicts: self.conflicts.unwrap_or(0) })
+    }
+
+    /// The JSON Patch from one version to another, and that other one.
+    fn diff(&self, from: &Version, to: Option<&Version>) -> Result<Reading, Error> {
+        if self.document.version().is_empty() {
+            return Err(Error::NotFound);
+        }
+        let body = self.document.diff(Some(from), to)?.to_json(Form::Plain);
+        let version = to.cloned().unwrap_or_else(|| self.document.version());
+        Ok(Reading { body: body.into(), version, conflicts: 0 })
+    }
+
+    /// What changes did, and the version that has seen them all.
+    fn deeds(&self, before: Option<Moment>, limit: usize) -> Result<(Version, Deeds), Error> {
+        let version = self.document.version();
+        if version.is_empty() {
+            return Err(Error::NotFound);
+        }
+        Ok((version, self.document.deeds(before, limit)?))
     }
 
     fn count_conflicts(&mut self) -> Result<u32, Error> {

@@ -2,7 +2,7 @@
 
 use super::{Error, Reading, Representation, Taken, Write, Written};
 use crate::{
-    doc::{Conflict, Sender},
+    doc::{Conflict, Deeds, Moment, Sender},
     ident::{Name, Version},
 };
 use bytes::Bytes;
@@ -37,6 +37,18 @@ pub(super) enum Task {
         since: Version,
         reply: Reply<Reading>,
     },
+    /// The JSON Patch from one version to another, or to the present.
+    Diff {
+        from: Version,
+        to: Option<Version>,
+        reply: Reply<Reading>,
+    },
+    /// What changes did, those before a moment.
+    Deeds {
+        before: Option<Moment>,
+        limit: usize,
+        reply: Reply<(Version, Deeds)>,
+    },
     /// Foreign bytes, for the gate. `left`: bytes that may wait, of all documents.
     Admit {
         bytes: Bytes,
@@ -50,11 +62,12 @@ impl Task {
     pub(super) fn fail(self, error: Error) {
         match self {
             Self::Write { reply, .. } => drop(reply.send(Err(error))),
-            Self::Read { reply, .. } | Self::Changes { reply, .. } => {
+            Self::Read { reply, .. } | Self::Changes { reply, .. } | Self::Diff { reply, .. } => {
                 drop(reply.send(Err(error)));
             }
             Self::Admit { reply, .. } => drop(reply.send(Err(error))),
             Self::Conflicts { reply } => drop(reply.send(Err(error))),
+            Self::Deeds { reply, .. } => drop(reply.send(Err(error))),
         }
     }
 }
@@ -65,6 +78,7 @@ pub(super) enum Answer {
     Written(Written, Reply<Written>),
     Reading(Reading, Reply<Reading>),
     Conflicts((Version, Vec<Conflict>), Reply<(Version, Vec<Conflict>)>),
+    Deeds((Version, Deeds), Reply<(Version, Deeds)>),
     Taken(Taken, Reply<Taken>),
     RefusedWrite(Error, Reply<Written>),
     RefusedReading(Error, Reply<Reading>),
@@ -77,6 +91,7 @@ impl Answer {
             Self::Written(written, reply) => drop(reply.send(Ok(written))),
             Self::Reading(reading, reply) => drop(reply.send(Ok(reading))),
             Self::Conflicts(conflicts, reply) => drop(reply.send(Ok(conflicts))),
+            Self::Deeds(deeds, reply) => drop(reply.send(Ok(deeds))),
             Self::Taken(taken, reply) => drop(reply.send(Ok(taken))),
             Self::RefusedWrite(error, reply) => drop(reply.send(Err(error))),
             Self::RefusedReading(error, reply) => drop(reply.send(Err(error))),
@@ -90,6 +105,7 @@ impl Answer {
                 drop(reply.send(Err(error)));
             }
             Self::Conflicts(_, reply) => drop(reply.send(Err(error))),
+            Self::Deeds(_, reply) => drop(reply.send(Err(error))),
             Self::Taken(_, reply) => drop(reply.send(Err(error))),
         }
     }

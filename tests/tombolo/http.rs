@@ -118,6 +118,8 @@ async fn every_refusal_has_its_status_and_code() {
     let parents = format!("parents: {strange}");
     let if_match = format!("if-match: {strange}");
     let at = format!("GET /v1/notes/a?at={}", hash("0"));
+    let unknown_from = format!("GET /v1/notes/a/_diff?from={}", hash("0"));
+    let unknown_to = format!("GET /v1/notes/a/_diff?from=&to={}", hash("0"));
     let long_key = format!("GET /v1/notes/{}", "k".repeat(513));
     let deep = "[".repeat(101);
     for (line, fields, body, status, code) in [
@@ -176,6 +178,11 @@ async fn every_refusal_has_its_status_and_code() {
         ("GET /v1/notes/a?at", &[], "", 400, "bad_query"),
         ("GET /v1/notes/a?=1", &[], "", 400, "bad_query"),
         ("GET /v1/notes/a/_conflicts?after=", &[], "", 400, "bad_query"),
+        ("GET /v1/notes/a/_diff", &[], "", 400, "bad_query"),
+        ("GET /v1/notes/a/_diff?from=xyz", &[], "", 400, "bad_query"),
+        ("GET /v1/notes/a/_diff?from=&to=xyz", &[], "", 400, "bad_query"),
+        ("GET /v1/notes/a/_history?after=x", &[], "", 400, "bad_query"),
+        ("GET /v1/notes/a/_history?limit=0", &[], "", 400, "bad_query"),
         ("GET /v1/notes?limit=", &[], "", 400, "bad_query"),
         ("GET /v1/notes?after=", &[], "", 400, "bad_query"),
         ("GET /v1/notes?values=", &[], "", 400, "bad_query"),
@@ -216,12 +223,16 @@ async fn every_refusal_has_its_status_and_code() {
         // Documents.
         ("GET /v1/notes/none", &[], "", 404, "document_not_found"),
         ("GET /v1/notes/none/_conflicts", &[], "", 404, "document_not_found"),
+        ("GET /v1/notes/none/_diff?from=", &[], "", 404, "document_not_found"),
+        ("GET /v1/notes/none/_history", &[], "", 404, "document_not_found"),
         ("DELETE /v1/notes/none", &[], "", 404, "document_not_found"),
         ("DELETE /v1/notes/none", &["if-match: *"], "", 404, "document_not_found"),
         ("GET /v1/notes/gone", &[], "", 404, "document_deleted"),
         ("DELETE /v1/notes/gone", &[], "", 404, "document_deleted"),
         // Versions.
         (&at, &[], "", 432, "version_not_found"),
+        (&unknown_from, &[], "", 432, "version_not_found"),
+        (&unknown_to, &[], "", 432, "version_not_found"),
         ("GET /v1/notes/a", &[&parents], "", 432, "version_not_found"),
         ("PUT /v1/notes/a", &[&parents], "{}", 432, "version_not_found"),
         ("PUT /v1/notes/a", &[&parents], "[]", 432, "version_not_found"),
@@ -585,6 +596,7 @@ async fn a_path_tells_its_verbs() {
         ("/v1/notes/a", "GET, HEAD, PUT, PATCH, DELETE, OPTIONS"),
         ("/v1/notes", "GET, HEAD, POST, DELETE, OPTIONS"),
         ("/v1/notes/a/_conflicts", "GET, HEAD, OPTIONS"),
+        ("/v1/notes/a/_revert", "POST, OPTIONS"),
         ("/v1", "GET, HEAD, OPTIONS"),
     ] {
         let options = client.ask(&format!("OPTIONS {path}"), &[], "").await;

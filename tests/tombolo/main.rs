@@ -41,6 +41,7 @@ mod merge_patch;
 mod merges;
 mod metrics;
 mod once;
+mod past;
 mod process;
 mod properties;
 mod readme;

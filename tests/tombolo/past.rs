@@ -1,0 +1,156 @@
+//! The past over HTTP: differences, history, and the way back.
+
+use crate::http::{Client, MERGE, PATCH, Reply};
+use serde_json::{Value, json};
+
+const TYPED: &str = "application/vnd.tombolo.typed+json";
+
+fn version(reply: &Reply) -> String {
+    assert!(reply.status.is_success(), "{reply:?}");
+    reply.field("version").trim_matches('"').to_owned()
+}
+
+async fn put(client: &Client, fields: &[&str], body: &str) -> String {
+    version(&client.ask("PUT /v1/notes/a", fields, body.to_owned()).await)
+}
+
+async fn get(client: &Client, path: &str) -> Value {
+    let reply = client.ask(&format!("GET {path}"), &[], "").await;
+    assert_eq!(reply.status, 200, "{path}: {reply:?}");
+    reply.json()
+}
+
+async fn revert(client: &Client, to: &str, fields: &[&str]) -> Reply {
+    client.ask("POST /v1/notes/a/_revert", fields, json!({ "to": to }).to_string()).await
+}
+
+#[tokio::test]
+async fn a_difference_leads_from_one_version_to_another() {
+    let client = Client::new();
+    let one = put(&client, &[], r#"{"a":1,"l":[1,2,3]}"#).await;
+    let two = put(&client, &[], r#"{"b":1.0,"l":[1,3]}"#).await;
+    let gone = version(&client.ask("DELETE /v1/notes/a", &[], "").await);
+    let there = json!([
+        {"op": "remove", "path": "/a"},
+        {"op": "add", "path": "/b", "value": 1.0},
+        {"op": "remove", "path": "/l/1"},
+    ]);
+    let line = format!("GET /v1/notes/a/_diff?from={one}&to={two}");
+    let reply = client.ask(&line, &["accept: application/json-patch+json"], "").await;
+    assert_eq!(reply.json(), there);
+    assert_eq!(reply.field("content-type"), "application/json-patch+json");
+    assert_eq!(version(&reply), two);
+    // To now, which is deleted.
+    let reply = client.ask(&format!("GET /v1/notes/a/_diff?from={two}"), &[], "").await;
+    assert_eq!(reply.json(), json!([{"op": "replace", "path": "", "value": null}]));
+    assert_eq!(version(&reply), gone);
+    assert_eq!(get(&client, &format!("/v1/notes/a/_diff?from={two}&to={two}")).await, json!([]));
+    let came = get(&client, &format!("/v1/notes/a/_diff?from=&to={two}")).await;
+    assert_eq!(came[0]["value"], json!({"b": 1.0, "l": [1, 3]}));
+}
+
+#[tokio::test]
+async fn the_history_tells_what_each_change_did_page_by_page() {
+    let client = Client::new();
+    let one = put(&client, &["tombolo-message: first"], "{}").await;
+    client.ask("PATCH /v1/notes/a", &[MERGE], r#"{"a":1}"#).await;
+    put(&client, &[&format!("parents: \"{one}\"")], r#"{"b":1}"#).await;
+    client.ask("DELETE /v1/notes/a", &[], "").await;
+    let all = get(&client, "/v1/notes/a/_history").await;
+    let changes = all["changes"].as_array().unwrap();
+    assert_eq!((changes.len(), &all["next"]), (4, &Value::Null));
+    assert_eq!(changes[0]["operations"], json!([{"op": "replace", "path": "", "value": null}]));
+    assert_eq!(changes[0]["deps"].as_array().unwrap().len(), 2);
+    // Each of the two did one thing to what its author saw.
+    for (index, change) in changes.iter().enumerate().skip(1).take(2) {
+        assert_eq!(change["deps"], json!([one]), "{index}");
+        assert_eq!(change["operations"][0]["op"], "add", "{index}");
+        assert_eq!(change["operations_total"], 1, "{index}");
+    }
+    let first = &changes[3];
+    assert_eq!((&first["hash"], &first["message"]), (&json!(one), &json!("first")));
+    assert_eq!(first["operations"], json!([{"op": "replace", "path": "", "value": {}}]));
+
+    let (mut paged, mut next) = (Vec::new(), String::new());
+    loop {
+        let page = get(&client, &format!("/v1/notes/a/_history?limit=1{next}")).await;
+        paged.extend(page["changes"].as_array().unwrap().clone());
+        match page["next"].as_str() {
+            Some(mark) => next = format!("&after={mark}"),
+            None => break,
+        }
+        // What comes in between is later than every page that follows.
+        client.ask("PATCH /v1/notes/a", &[MERGE], r#"{"late":1}"#).await;
+    }
+    assert_eq!(paged, *changes);
+}
+
+#[tokio::test]
+async fn a_change_tells_a_hundred_of_its_operations() {
+    let client = Client::new();
+    put(&client, &[], "{}").await;
+    let keys: Vec<String> = (0..150).map(|n| format!("\"k{n}\":{n}")).collect();
+    put(&client, &[], &format!("{{{}}}", keys.join(","))).await;
+    let change = get(&client, "/v1/notes/a/_history?limit=1").await["changes"][0].clone();
+    assert_eq!(change["operations"].as_array().unwrap().len(), 100);
+    assert_eq!(change["operations_total"], 150);
+}
+
+#[tokio::test]
+async fn a_revert_brings_back_values_with_their_types_in_a_new_change() {
+    let client = Client::new();
+    let typed = r#"{"b":{"$bytes":"aGk="},"c":{"$counter":3},"t":{"$text":"hi"},"w":{"$timestamp":"2020-01-01T00:00:00.000Z"}}"#;
+    let content_type = format!("content-type: {TYPED}");
+    let one = put(&client, &[&content_type], typed).await;
+    let two = put(&client, &[], r#"{"c":5,"t":"ho","x":1}"#).await;
+    let reply = revert(&client, &one, &[]).await;
+    assert_eq!((reply.status.as_u16(), &reply.json()["unchanged"]), (200, &json!(false)));
+    assert_ne!(version(&reply), one);
+    let accept = format!("accept: {TYPED}");
+    let wanted = [accept.as_str()];
+    let read = || client.ask("GET /v1/notes/a", &wanted, "");
+    assert_eq!(read().await.json(), serde_json::from_str::<Value>(typed).unwrap());
+    let change = get(&client, "/v1/notes/a/_history?limit=1").await["changes"][0].clone();
+    assert_eq!(change["message"], format!("revert to {}", &one[..8]));
+    assert_eq!(revert(&client, &one, &[]).await.json()["unchanged"], true);
+
+    // What is deleted comes back, and may be shown at once and named otherwise.
+    let gone = version(&client.ask("DELETE /v1/notes/a", &[], "").await);
+    let fields = ["tombolo-message: back", "prefer: return=representation", &accept];
+    let back = revert(&client, &one, &fields).await;
+    assert_eq!(back.status, 201, "{back:?}");
+    assert_eq!(back.json(), serde_json::from_str::<Value>(typed).unwrap());
+    let change = get(&client, "/v1/notes/a/_history?limit=1").await["changes"][0].clone();
+    assert_eq!(change["message"], "back");
+
+    let stale = format!("if-match: \"{two}\"");
+    let unknown = "ab".repeat(32);
+    for (to, fields, status, code) in [
+        (&one, &[stale.as_str()][..], 412, "precondition_failed"),
+        (&unknown, &[], 432, "version_not_found"),
+        (&gone, &[], 404, "document_deleted"),
+        (&String::new(), &[], 400, "bad_json"),
+        (&one, &["content-type: text/plain"], 415, "unsupported_media_type"),
+    ] {
+        let reply = revert(&client, to, fields).await;
+        assert_eq!(reply.status, status, "{to}: {reply:?}");
+        assert_eq!(reply.json()["code"], code, "{to}");
+    }
+    assert_eq!(read().await.json(), serde_json::from_str::<Value>(typed).unwrap());
+}
+
+#[tokio::test]
+async fn a_counter_goes_back_by_what_was_added_since() {
+    let client = Client::new();
+    let content_type = format!("content-type: {TYPED}");
+    let one = put(&client, &[&content_type], r#"{"c":{"$counter":3}}"#).await;
+    let add = r#"[{"op":"increment","path":"/c","by":4}]"#;
+    let two = version(&client.ask("PATCH /v1/notes/a", &[PATCH], add).await);
+    // Somebody adds one more who has not seen the revert.
+    version(&revert(&client, &one, &[]).await);
+    let late = [PATCH, &format!("parents: \"{two}\"")];
+    version(
+        &client.ask("PATCH /v1/notes/a", &late, r#"[{"op":"increment","path":"/c","by":1}]"#).await,
+    );
+    assert_eq!(get(&client, "/v1/notes/a").await, json!({"c": 4}));
+}
