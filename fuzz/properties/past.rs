@@ -63,7 +63,10 @@ impl World {
                     self.edit(at, &Edit::JsonPatch(patch));
                 }
                 _ => {
-                    let value = generate::map(u, 3)?;
+                    let mut value = generate::map(u, 3)?;
+                    if let Value::Map(map) = &mut value {
+                        map.insert("list".to_owned(), list(u)?);
+                    }
                     self.edit(at, &Edit::Put(value));
                 }
             }
@@ -94,6 +97,15 @@ impl World {
             self.seen.push(version);
         }
     }
+}
+
+/// A list that every put has, of few values, so that lists of two versions meet.
+fn list(u: &mut Unstructured<'_>) -> Result<Value> {
+    let length = u.int_in_range(0..=5)?;
+    (0..length)
+        .map(|_| Ok(Value::Int(u.int_in_range(0..=4)?)))
+        .collect::<Result<_>>()
+        .map(Value::List)
 }
 
 /// The history tells every change once, whatever rests on it before it, and what it did; on pages

@@ -157,6 +157,11 @@ mod tests {
                 r#"{"l":[{"id":3},{"id":2,"n":"c"}]}"#,
                 r#"[{"op":"replace","path":"/l/0","value":{"id":3}},{"op":"replace","path":"/l/1/n","value":"c"}]"#,
             ),
+            (
+                r#"{"l":[1,2,3]}"#,
+                r#"{"l":[4]}"#,
+                r#"[{"op":"replace","path":"/l/0","value":4},{"op":"remove","path":"/l/1"},{"op":"remove","path":"/l/1"}]"#,
+            ),
             (r#"{"a":{"$counter":1},"b":{"$text":"x"}}"#, r#"{"a":1,"b":"x"}"#, "[]"),
             (r#"{"a":{"$float":"NaN"}}"#, r#"{"a":null}"#, "[]"),
             (r#"{"a":null}"#, r#"{"a":{"$float":"NaN"}}"#, "[]"),

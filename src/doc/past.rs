@@ -104,12 +104,14 @@ impl Document {
                     past.value(&[meta.hash])?
                 }
             };
-            let before = past.value(&meta.deps)?;
+            // A change may name what another one that it names rests on.
+            let deps = life::maximal(self.history().automerge(), &meta.deps);
+            let before = past.value(&deps)?;
             read += read_weight;
             let deed = Deed::of(&meta, diff(before.as_ref(), after.as_ref()));
             told += deed.operations.iter().map(operation_size).sum::<usize>();
             page.deeds.push(deed);
-            held = Some((meta.deps, before));
+            held = Some((deps, before));
         }
         page.more = page.deeds.len() < left;
         Ok(page)
