@@ -26,7 +26,7 @@ pub(crate) async fn list(call: Call, name: Name) -> Answer {
     let work = call.api.node().changes_since(&name, since.unwrap_or_default());
     let reading = call.api.within(Code::NotReady, work).await?;
     let mut response = reply::raw(StatusCode::OK, media::AUTOMERGE, reading.body.into());
-    reply::describe(response.headers_mut(), &name, &reading.version, reading.conflicts);
+    reply::identify(response.headers_mut(), &name, &reading.version);
     Ok(response)
 }
 

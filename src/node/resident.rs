@@ -8,14 +8,12 @@ use super::{
     Ambient, Error, Reading, Representation, Taken, Write, Written,
     figures::{ShardMetrics, nanoseconds},
     orphans::Nursery,
+    past,
     status::Status,
     task::{Answer, Task},
 };
 use crate::{
-    doc::{
-        Actor, Admitted, Deeds, Delta, Document, Edit, Form, Limits, Moment, Rendering, Sender,
-        Stamp,
-    },
+    doc::{Actor, Admitted, Delta, Document, Edit, Form, Limits, Rendering, Sender, Stamp},
     ident::Version,
     store::{Commit, KEPT_SECONDS, Kept, KeptAnswers, Log, LogSize, NewView, Origin, Track},
 };
@@ -269,18 +267,22 @@ impl Resident {
                     Err(error) => Answer::RefusedReading(error, reply),
                 }
             }
-            Task::Changes { since, reply } => match self.changes(&since) {
+            Task::Changes { since, reply } => match past::changes(&self.document, &since) {
                 Ok(reading) => Answer::Reading(reading, reply),
                 Err(error) => Answer::RefusedReading(error, reply),
             },
-            Task::Diff { from, to, reply } => match self.diff(&from, to.as_ref()) {
-                Ok(reading) => Answer::Reading(reading, reply),
-                Err(error) => Answer::RefusedReading(error, reply),
-            },
-            Task::Deeds { before, limit, reply } => match self.deeds(before, limit) {
-                Ok(deeds) => Answer::Deeds(deeds, reply),
-                Err(error) => return drop(reply.send(Err(error))),
-            },
+            Task::Diff { from, to, reply } => {
+                match past::diff(&self.document, &from, to.as_ref()) {
+                    Ok(reading) => Answer::Reading(reading, reply),
+                    Err(error) => Answer::RefusedReading(error, reply),
+                }
+            }
+            Task::Deeds { before, limit, reply } => {
+                match past::deeds(&self.document, before, limit) {
+                    Ok(deeds) => Answer::Deeds(deeds, reply),
+                    Err(error) => return drop(reply.send(Err(error))),
+                }
+            }
             Task::Admit { bytes, sender, left, reply } => {
                 let done =
                     status.check_writable().and_then(|()| self.admit(&bytes, sender, left, around));
@@ -405,39 +407,6 @@ impl Resident {
         let deleted = deleted || after.is_empty();
         let conflicts = if taken == 0 { self.count_conflicts()? } else { 0 };
         Ok(Taken { version: after, conflicts, taken, held, waiting, created, deleted })
-    }
-
-    /// The changes that a version has not seen; the whole document where it has seen none.
-    fn changes(&self, since: &Version) -> Result<Reading, Error> {
-        let version = self.document.version();
-        if version.is_empty() {
-            return Err(Error::NotFound);
-        }
-        let body = if since.is_empty() {
-            self.document.save()
-        } else {
-            self.document.changes_since(since).concat()
-        };
-        Ok(Reading { body: body.into(), version, conflicts: self.conflicts.unwrap_or(0) })
-    }
-
-    /// The JSON Patch from one version to another, and that other one.
-    fn diff(&self, from: &Version, to: Option<&Version>) -> Result<Reading, Error> {
-        if self.document.version().is_empty() {
-            return Err(Error::NotFound);
-        }
-        let body = self.document.diff(Some(from), to)?.to_json(Form::Plain);
-        let version = to.cloned().unwrap_or_else(|| self.document.version());
-        Ok(Reading { body: body.into(), version, conflicts: 0 })
-    }
-
-    /// What changes did, and the version that has seen them all.
-    fn deeds(&self, before: Option<Moment>, limit: usize) -> Result<(Version, Deeds), Error> {
-        let version = self.document.version();
-        if version.is_empty() {
-            return Err(Error::NotFound);
-        }
-        Ok((version, self.document.deeds(before, limit)?))
     }
 
     fn count_conflicts(&mut self) -> Result<u32, Error> {
