@@ -95,7 +95,8 @@ fn write(
     metrics: &Metrics,
     board: &Board,
 ) -> u64 {
-    let watched = board.is_watched();
+    // Of all, whether anybody waits or not: who comes while the group is synced reads what was there
+    // before it, and has to be woken for it.
     let mut tracks = Vec::new();
     let mut bytes = 0;
     let mut commits = Vec::new();
@@ -104,9 +105,7 @@ fn write(
         for Ticket { id, load, number, commit } in message.commits {
             places.push((message.shard, id, load, number));
             bytes += commit.bytes();
-            if watched {
-                tracks.push(Arc::clone(&commit.track));
-            }
+            tracks.push(Arc::clone(&commit.track));
             commits.push(commit);
         }
     }

@@ -237,19 +237,18 @@ impl Board {
         Self { announced: AtomicU64::new(seq), ..Self::default() }
     }
 
-    /// Whether anybody waits.
-    pub(super) fn is_watched(&self) -> bool {
-        self.count.load(Ordering::Acquire) != 0
-    }
-
-    /// Wakes whoever waits for one of these documents, committed up to `seq`.
+    /// Wakes whoever waits for one of these documents, published up to `seq`.
+    ///
+    /// The lock is taken also where nobody waits. It is what orders this and a reader that comes: either
+    /// the reader has its slot and is woken, or it reads after it got one what was published before.
     pub(super) fn announce<'a>(&self, names: impl Iterator<Item = &'a Name>, seq: u64) {
-        if self.is_watched() {
-            let slots = self.lock();
+        let slots = self.lock();
+        if !slots.by_filter.is_empty() {
             for name in names {
                 slots.ring(name, seq);
             }
         }
+        drop(slots);
         self.announced.fetch_max(seq, Ordering::AcqRel);
     }
 
@@ -398,7 +397,7 @@ mod tests {
         drop(waiting);
         let slots = board.lock();
         assert!(slots.by_filter.is_empty() && slots.lengths.is_empty());
-        assert!(!board.is_watched());
+        assert_eq!(board.count.load(Ordering::Relaxed), 0);
     }
 
     #[test]

@@ -8,15 +8,17 @@ use axum::{
     body::Body,
     http::{Request, Response},
 };
+use bytes::Bytes;
 use http_body_util::BodyExt;
 use serde_json::Value;
 use std::{
     collections::BTreeMap,
     io::{BufRead, BufReader, Write},
     net::TcpStream,
+    path::Path,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread,
     time::Duration,
@@ -24,7 +26,10 @@ use std::{
 use tombolo::{
     http::{Api, Options},
     node::{self, Node, SUBSCRIPTIONS_MAX},
-    store::{Crash, MemoryEngine},
+    store::{
+        Batch, Cached, Crash, Durability, Engine, EngineError, Health, MemoryEngine, Range, Usage,
+        Visit, key::Family,
+    },
 };
 
 async fn changes(client: &Client, query: &str) -> Value {
@@ -246,6 +251,77 @@ async fn a_stream_without_news_says_that_it_is_there_and_moves_on() {
     assert!(beat.starts_with(": here\nid: ") && beat.ends_with("-0000000000000002\n\n"), "{beat}");
     assert_eq!(began.elapsed().as_secs(), 15);
     assert_eq!(piece(&mut lines).await.unwrap(), "\n");
+}
+
+/// An engine whose commits begin and do not end while they are held.
+#[derive(Debug, Default)]
+struct Held {
+    engine: MemoryEngine,
+    hold: AtomicBool,
+    /// A commit has begun while they were.
+    begun: AtomicBool,
+}
+
+impl Engine for Held {
+    fn get(&self, family: Family, key: &[u8]) -> Result<Option<Bytes>, EngineError> {
+        self.engine.get(family, key)
+    }
+
+    fn get_cached(&self, family: Family, key: &[u8]) -> Result<Cached<Bytes>, EngineError> {
+        self.engine.get_cached(family, key)
+    }
+
+    fn scan(&self, family: Family, at: &Range, visit: &mut Visit<'_>) -> Result<(), EngineError> {
+        self.engine.scan(family, at, visit)
+    }
+
+    fn last_key(&self, family: Family) -> Result<Option<Vec<u8>>, EngineError> {
+        self.engine.last_key(family)
+    }
+
+    fn commit(&self, batch: Batch, durability: Durability) -> Result<(), EngineError> {
+        while self.hold.load(Ordering::SeqCst) {
+            self.begun.store(true, Ordering::SeqCst);
+            thread::yield_now();
+        }
+        self.engine.commit(batch, durability)
+    }
+
+    fn sync(&self) -> Result<(), EngineError> {
+        self.engine.sync()
+    }
+
+    fn checkpoint(&self, directory: &Path) -> Result<(), EngineError> {
+        self.engine.checkpoint(directory)
+    }
+
+    fn health(&self) -> Result<Health, EngineError> {
+        self.engine.health()
+    }
+
+    fn usage(&self) -> Result<Usage, EngineError> {
+        self.engine.usage()
+    }
+}
+
+#[tokio::test]
+async fn who_comes_while_a_commit_is_synced_is_told_of_it() {
+    let engine = Arc::new(Held::default());
+    let node = Node::start(node::Options::default(), Arc::clone(&engine) as _).unwrap();
+    let client = Client(Api::new(node, Options::default()));
+    engine.hold.store(true, Ordering::SeqCst);
+    let writer = Client(client.0.clone());
+    let written = tokio::spawn(async move { write(&writer, "PUT /v1/a/x", "{}").await });
+    while !engine.begun.load(Ordering::SeqCst) {
+        tokio::task::yield_now().await;
+    }
+    // The only reader there is: it finds nothing yet, and waits.
+    let mut events = stream(&client.0, "?collection=a", "text/event-stream").await;
+    engine.hold.store(false, Ordering::SeqCst);
+    written.await.unwrap();
+    tokio::time::pause();
+    let event = piece(&mut events).await.unwrap();
+    assert!(event.starts_with("event: change\n"), "not passed over by a heartbeat: {event}");
 }
 
 #[tokio::test]
