@@ -30,16 +30,7 @@ pub(crate) async fn list(call: Call, name: Name) -> Answer {
     let (page, more) = rest.split_at(limit.min(rest.len()));
     let next = page.last().filter(|_| !more.is_empty()).map(|place| paging::encode(&mark(place)));
 
-    let mut body = br#"{"conflicts":["#.to_vec();
-    for (index, place) in page.iter().enumerate() {
-        if 0 < index {
-            body.push(b',');
-        }
-        append_place(&mut body, place)?;
-    }
-    body.extend_from_slice(br#"],"next":"#);
-    body.append(&mut reply::to_json(&next)?);
-    body.push(b'}');
+    let body = reply::page("conflicts", page, append_place, &next)?;
     let mut response = reply::raw(StatusCode::OK, media::JSON, body.into());
     let count = u32::try_from(places.len()).unwrap_or(u32::MAX);
     reply::describe(response.headers_mut(), &name, &version, count);

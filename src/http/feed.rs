@@ -131,17 +131,7 @@ fn subscribe(api: &Api, filter: &Filter) -> Result<Subscription, Problem> {
 }
 
 fn to_json(stretch: &Stretch) -> Result<Vec<u8>, Problem> {
-    let mut body = br#"{"changes":["#.to_vec();
-    for (index, row) in stretch.rows.iter().enumerate() {
-        if 0 < index {
-            body.push(b',');
-        }
-        append(&mut body, row)?;
-    }
-    body.extend_from_slice(br#"],"next":"#);
-    body.append(&mut reply::to_json(&Text(stretch.next))?);
-    body.push(b'}');
-    Ok(body)
+    reply::page("changes", &stretch.rows, append, &Text(stretch.next))
 }
 
 fn append(body: &mut Vec<u8>, row: &FeedRow) -> Result<(), Problem> {

@@ -41,18 +41,8 @@ pub(crate) async fn documents(call: Call, collection: Collection) -> Answer {
 }
 
 fn page_to_json(page: &Page) -> Result<Vec<u8>, Problem> {
-    let mut body = br#"{"documents":["#.to_vec();
-    for (index, row) in page.rows.iter().enumerate() {
-        if 0 < index {
-            body.push(b',');
-        }
-        append_row(&mut body, row)?;
-    }
-    body.extend_from_slice(br#"],"next":"#);
     let next = page.next.as_ref().map(|key| paging::encode(key.as_str().as_bytes()));
-    body.append(&mut reply::to_json(&next)?);
-    body.push(b'}');
-    Ok(body)
+    reply::page("documents", &page.rows, append_row, &next)
 }
 
 fn append_row(body: &mut Vec<u8>, row: &Row) -> Result<(), Problem> {

@@ -74,28 +74,23 @@ pub(crate) fn patch(headers: &HeaderMap) -> Result<(PatchKind, Form), Problem> {
 
 /// Refuses a body that is not what Automerge writes; no type at all means that it is.
 pub(crate) fn check_automerge(headers: &HeaderMap) -> Result<(), Problem> {
-    let taken = content_type(headers)?.is_none_or(|kind| {
-        let (essence, _) = split(kind);
-        essence.eq_ignore_ascii_case(AUTOMERGE) || essence.eq_ignore_ascii_case(OCTETS)
-    });
-    if taken {
-        return Ok(());
-    }
     let detail = format!("the body is {AUTOMERGE}: curl -H 'Content-Type: {AUTOMERGE}'");
-    Err(Problem::new(Code::UnsupportedMediaType, detail))
+    check(headers, &[AUTOMERGE, OCTETS], detail)
 }
 
 /// Refuses a body that is not JSON, one value a line; no type at all means that it is.
 pub(crate) fn check_lines(headers: &HeaderMap) -> Result<(), Problem> {
-    let taken = content_type(headers)?.is_none_or(|kind| {
-        let (essence, _) = split(kind);
-        essence.eq_ignore_ascii_case(NDJSON) || essence.eq_ignore_ascii_case(JSONL)
-    });
-    if taken {
-        return Ok(());
-    }
     let detail = format!("the body is {NDJSON} or {JSONL}: curl -H 'Content-Type: {NDJSON}'");
-    Err(Problem::new(Code::UnsupportedMediaType, detail))
+    check(headers, &[NDJSON, JSONL], detail)
+}
+
+/// Refuses a body that names a type, and none of these.
+fn check(headers: &HeaderMap, taken: &[&str], detail: String) -> Result<(), Problem> {
+    let is_taken = content_type(headers)?.is_none_or(|kind| {
+        let (essence, _) = split(kind);
+        taken.iter().any(|taken| essence.eq_ignore_ascii_case(taken))
+    });
+    if is_taken { Ok(()) } else { Err(Problem::new(Code::UnsupportedMediaType, detail)) }
 }
 
 /// The body's type, if it names one; a coding that we do not undo is refused.

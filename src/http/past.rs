@@ -49,16 +49,7 @@ pub(crate) async fn history(call: Call, name: Name) -> Answer {
     let work = call.api.node().deeds(&name, after, limit);
     let (version, page) = call.api.within(Code::NotReady, work).await?;
     let next = page.deeds.last().filter(|_| page.more).map(|deed| paging::encode(&mark(deed)));
-    let mut body = br#"{"changes":["#.to_vec();
-    for (index, deed) in page.deeds.into_iter().enumerate() {
-        if 0 < index {
-            body.push(b',');
-        }
-        append(&mut body, deed)?;
-    }
-    body.extend_from_slice(br#"],"next":"#);
-    body.append(&mut reply::to_json(&next)?);
-    body.push(b'}');
+    let body = reply::page("changes", page.deeds, append, &next)?;
     let mut response = reply::raw(StatusCode::OK, media::JSON, body.into());
     reply::identify(response.headers_mut(), &name, &version);
     Ok(response)

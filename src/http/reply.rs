@@ -64,6 +64,26 @@ pub(crate) fn append(
     Ok(())
 }
 
+/// A page as JSON: its items as a list under a name, and from where the next one goes on.
+pub(crate) fn page<T>(
+    name: &str,
+    items: impl IntoIterator<Item = T>,
+    mut append: impl FnMut(&mut Vec<u8>, T) -> Result<(), Problem>,
+    next: &impl Serialize,
+) -> Result<Vec<u8>, Problem> {
+    let mut body = format!(r#"{{"{name}":["#).into_bytes();
+    for (index, item) in items.into_iter().enumerate() {
+        if 0 < index {
+            body.push(b',');
+        }
+        append(&mut body, item)?;
+    }
+    body.extend_from_slice(br#"],"next":"#);
+    body.append(&mut to_json(next)?);
+    body.push(b'}');
+    Ok(body)
+}
+
 /// Bytes of a media type, as an answer.
 pub(crate) fn raw(status: StatusCode, kind: &'static str, body: Body) -> Response<Body> {
     let mut response = response(status, body);
