@@ -38,51 +38,19 @@ impl<'a> Reader<'a> {
 
     /// A number without sign.
     pub(super) fn uleb(&mut self) -> Option<u64> {
-        let mut number = 0;
-        for shift in (0..).step_by(7) {
-            let byte = self.byte()?;
-            let bits = u64::from(byte & 0x7f);
-            if 63 < shift || (shift == 63 && 1 < bits) {
-                return None;
-            }
-            number |= bits << shift;
-            if byte & 0x80 == 0 {
-                return Some(number);
-            }
-        }
-        None
+        leb128::read::unsigned(&mut self.0).ok()
     }
 
     /// A number with sign, in two's complement.
     pub(super) fn leb(&mut self) -> Option<i64> {
-        let mut number = 0;
-        for shift in (0..).step_by(7) {
-            let byte = self.byte()?;
-            let bits = i64::from(byte & 0x7f);
-            if 63 < shift || (shift == 63 && !matches!(bits, 0 | 0x7f)) {
-                return None;
-            }
-            number |= bits << shift;
-            if byte & 0x80 == 0 {
-                let negative = byte & 0x40 != 0;
-                return Some(if negative && shift < 57 {
-                    number | (-1 << (shift + 7))
-                } else {
-                    number
-                });
-            }
-        }
-        None
+        leb128::read::signed(&mut self.0).ok()
     }
 }
 
 /// Writes a number without sign.
-pub(super) fn uleb(out: &mut Vec<u8>, mut number: u64) {
-    while 0x80 <= number {
-        out.push(0x80 | number.to_le_bytes()[0]);
-        number >>= 7;
-    }
-    out.push(number.to_le_bytes()[0]);
+pub(super) fn uleb(out: &mut Vec<u8>, number: u64) {
+    // A vector takes whatever is written to it.
+    let _ = leb128::write::unsigned(out, number);
 }
 
 #[cfg(test)]

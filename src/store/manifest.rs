@@ -50,7 +50,8 @@ pub(super) fn leave_out(manifest: &Path, table: Table) -> io::Result<()> {
 fn appended(length: u64, table: Table) -> Vec<u8> {
     let mut edit = Vec::new();
     for number in [FAMILY, table.family, REMOVED_TABLE, table.level, table.number] {
-        varint(&mut edit, number);
+        // A vector takes whatever is written to it.
+        let _ = leb128::write::unsigned(&mut edit, number);
     }
     let left = BLOCK_BYTES - length % BLOCK_BYTES;
     let room = HEADER_BYTES + edit.len() as u64;
@@ -67,14 +68,6 @@ fn appended(length: u64, table: Table) -> Vec<u8> {
 /// A checksum over bytes that hold checksums is stored turned and moved.
 fn masked(checksum: u32) -> u32 {
     checksum.rotate_right(15).wrapping_add(0xa282_ead8)
-}
-
-fn varint(out: &mut Vec<u8>, mut number: u64) {
-    while 0x80 <= number {
-        out.push(0x80 | number.to_le_bytes()[0]);
-        number >>= 7;
-    }
-    out.push(number.to_le_bytes()[0]);
 }
 
 #[cfg(test)]
