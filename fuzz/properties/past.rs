@@ -1,11 +1,12 @@
 //! Three replicas, and every version that one of them has seen: the difference of any two makes one
-//! of the other, for another implementation of RFC 6902 too.
+//! of the other, for another implementation of RFC 6902 too; the history tells each change once; and
+//! the blame names every value that shows.
 
 use super::generate;
 use arbitrary::{Result, Unstructured};
 use std::collections::HashSet;
 use tombolo::{
-    doc::{Actor, Document, Edit, Form, Limits, OPERATIONS_MAX, Operation, Stamp, Value},
+    doc::{Actor, Document, Edit, Form, Limits, OPERATIONS_MAX, Operation, Pointer, Stamp, Value},
     ident::{Hash, Version},
 };
 
@@ -35,6 +36,7 @@ pub fn property(data: &[u8]) {
         check_diff(whole, from, None);
     }
     check_history(whole);
+    check_blame(whole);
 }
 
 /// Replicas, and the versions that they were at.
@@ -134,6 +136,50 @@ fn check_history(document: &Document) {
         }
     }
     assert!(paged.iter().eq(all.deeds.iter().map(|deed| &deed.hash)));
+}
+
+/// The leaves of the blame are those of the view, in its order, each set by a change that is here; what
+/// is asked for one place is what stands there in the whole.
+fn check_blame(document: &Document) {
+    let blamed = document.blame(&Pointer::default());
+    let mut leaves = Vec::new();
+    if let Some(value) = document.value() {
+        collect(&value, &mut Pointer::default(), &mut leaves);
+    }
+    let path = |leaf: &(Pointer, &'static str)| leaf.0.to_string();
+    assert!(
+        blamed.iter().map(|leaf| leaf.path.clone()).eq(leaves.iter().map(path)),
+        "{blamed:?} of {:?}",
+        document.value()
+    );
+    let all = document.deeds(None, usize::MAX).expect("no defect").deeds;
+    for (leaf, (place, kind)) in blamed.iter().zip(&leaves) {
+        let author = &leaf.author;
+        let deed = all.iter().find(|deed| deed.hash == author.change).expect("a change of it");
+        let own = (&deed.actor, deed.time_seconds, &deed.message);
+        assert_eq!(own, (&author.actor, author.time_seconds, &author.message), "{kind}");
+        assert_eq!(document.blame(place), std::slice::from_ref(leaf));
+    }
+}
+
+/// The values without parts in a value, but for an empty root.
+fn collect(value: &Value, at: &mut Pointer, leaves: &mut Vec<(Pointer, &'static str)>) {
+    let mut member = |step: String, value: &Value| {
+        at.0.push(step);
+        collect(value, at, leaves);
+        at.0.pop();
+    };
+    match value {
+        Value::Map(map) if !map.is_empty() => {
+            map.iter().for_each(|(key, value)| member(key.clone(), value));
+        }
+        Value::List(list) if !list.is_empty() => {
+            list.iter().enumerate().for_each(|(index, value)| member(index.to_string(), value));
+        }
+        Value::Map(_) | Value::List(_) if at.0.is_empty() => {}
+        Value::Map(_) | Value::List(_) => leaves.push((at.clone(), "empty")),
+        _ => leaves.push((at.clone(), "scalar")),
+    }
 }
 
 fn json(document: &Document, at: Option<&Version>) -> serde_json::Value {

@@ -5,12 +5,12 @@
 
 use super::{
     Value,
+    author::Author,
     place::{Content, Entry, Slot},
-    pointer::Pointer,
+    pointer::Trail,
     view::{Leaf, Scope, Sink},
 };
-use crate::ident::Hash;
-use automerge::{Automerge, ObjId, ReadDoc};
+use automerge::{Automerge, ReadDoc};
 
 /// Most values listed at one place; there may be more.
 pub(super) const VALUES_MAX: usize = 32;
@@ -32,18 +32,15 @@ pub struct ConflictingValue {
     /// The value.
     pub value: Value,
     /// The change that set it; of a union of maps, the one with the greatest operation.
-    pub change: Hash,
-    /// Its actor, in hex.
-    pub actor: String,
-    /// Its time as its author's clock had it, in seconds since 1970.
-    pub time_seconds: i64,
+    pub author: Author,
     /// Whether this is the value that shows in the document.
     pub winner: bool,
 }
 
 /// Every conflicted place, in the order of the view.
 pub(super) fn list(scope: Scope<'_, Automerge>) -> Vec<Conflict> {
-    let mut sink = Listing { document: scope.doc(), path: Vec::new(), shows: true, found: vec![] };
+    let mut sink =
+        Listing { document: scope.doc(), trail: Trail::default(), shows: true, found: vec![] };
     scope.walk_map(&[automerge::ROOT], &mut sink);
     sink.found
 }
@@ -131,8 +128,7 @@ impl Sink for Counting {
 /// A sink that lists conflicts with their paths.
 struct Listing<'d> {
     document: &'d Automerge,
-    /// The steps to the place that is walked; the last one is of the innermost open container.
-    path: Vec<String>,
+    trail: Trail,
     /// Whether the walk is in what the document shows, not in a losing value.
     shows: bool,
     found: Vec<Conflict>,
@@ -140,14 +136,7 @@ struct Listing<'d> {
 
 impl Listing<'_> {
     fn describe(&self, value: Value, entry: &Entry, winner: bool) -> ConflictingValue {
-        let (change, actor, time_seconds) = author(self.document, &entry.id);
-        ConflictingValue { value, change, actor, time_seconds, winner }
-    }
-
-    fn step(&mut self, step: String) {
-        if let Some(last) = self.path.last_mut() {
-            *last = step;
-        }
+        ConflictingValue { value, author: Author::of(self.document, &entry.id), winner }
     }
 }
 
@@ -155,27 +144,27 @@ impl Sink for Listing<'_> {
     fn leaf(&mut self, _leaf: Leaf<'_>) {}
 
     fn map_begin(&mut self) {
-        self.path.push(String::new());
+        self.trail.enter();
     }
 
     fn key(&mut self, key: &str) {
-        self.step(key.to_owned());
+        self.trail.step(key.to_owned());
     }
 
     fn map_end(&mut self) {
-        self.path.pop();
+        self.trail.leave();
     }
 
     fn list_begin(&mut self) {
-        self.path.push(String::new());
+        self.trail.enter();
     }
 
     fn element(&mut self, index: usize) {
-        self.step(index.to_string());
+        self.trail.step(index.to_string());
     }
 
     fn list_end(&mut self) {
-        self.path.pop();
+        self.trail.leave();
     }
 
     fn several<R: ReadDoc>(&mut self, scope: Scope<'_, R>, slot: &Slot) {
@@ -186,25 +175,12 @@ impl Sink for Listing<'_> {
             let rest = losers.into_iter().take(VALUES_MAX - 1);
             let rest = rest.map(|loser| self.describe(loser.value, loser.entry, false));
             let values = std::iter::once(shown).chain(rest).collect();
-            self.found.push(Conflict {
-                path: Pointer(self.path.clone()).to_string(),
-                values,
-                values_total,
-            });
+            self.found.push(Conflict { path: self.trail.to_string(), values, values_total });
         }
         let shows = std::mem::replace(&mut self.shows, false);
         for part in losing(slot) {
             scope.walk_slot(&part.slot, self);
         }
         self.shows = shows;
-    }
-}
-
-fn author(document: &Automerge, operation: &ObjId) -> (Hash, String, i64) {
-    let hash = document.hash_for_opid(operation);
-    let meta = hash.and_then(|hash| document.get_change_meta_by_hash(&hash));
-    match meta {
-        Some(meta) => (Hash::from_bytes(meta.hash.0), meta.actor.to_hex_string(), meta.timestamp),
-        None => (Hash::from_bytes([0; 32]), String::new(), 0),
     }
 }

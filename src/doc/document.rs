@@ -1,7 +1,8 @@
 //! One document, loaded: edits and merges go in, JSON and changes come out.
 
 use super::{
-    Conflict, Delta, Edit, Form, Limits, Refusal, RefusalKind, Stamp, Value, conflict,
+    Blame, Conflict, Delta, Edit, Form, Limits, Pointer, Refusal, RefusalKind, Stamp, Value, blame,
+    conflict,
     first::first_change,
     gate::{self, Verified},
     history::History,
@@ -452,6 +453,15 @@ impl Document {
             return Vec::new();
         }
         conflict::list(Scope::new(self.history.automerge(), &self.standing))
+    }
+
+    /// Which change set each value that shows at a place and below it, in the order of the view. None if
+    /// there is nothing to read.
+    pub fn blame(&self, within: &Pointer) -> Vec<Blame> {
+        if self.is_absent() {
+            return Vec::new();
+        }
+        blame::list(Scope::new(self.history.automerge(), &self.standing), within)
     }
 
     /// The whole document as one snapshot, which [`Document::load`] and every Automerge library

@@ -1,6 +1,8 @@
 //! Documents: JSON outside, Automerge inside. Pure: no disk, network, clock or randomness.
 
 mod apply;
+mod author;
+mod blame;
 mod census;
 mod chunk;
 mod conflict;
@@ -35,6 +37,8 @@ mod view;
 mod write;
 
 pub use apply::merge_patch;
+pub use author::Author;
+pub use blame::Blame;
 pub use conflict::{Conflict, ConflictingValue};
 pub use document::{Actor, Damaged, Document, Rendering};
 pub use edit::{Delta, Edit, Stamp};

@@ -170,10 +170,12 @@ fn sort(entries: &mut [Entry]) {
 
 /// Automerge's order of operations: the greatest (counter, actor) wins a place.
 pub(super) fn order(a: &ObjId, b: &ObjId) -> Ordering {
-    let parts = |id: &ObjId| match id {
-        ObjId::Root => (0, Vec::new()),
-        ObjId::Id(counter, actor, _) => (*counter, actor.to_bytes().to_vec()),
-    };
+    fn parts(id: &ObjId) -> (u64, &[u8]) {
+        match id {
+            ObjId::Root => (0, &[]),
+            ObjId::Id(counter, actor, _) => (*counter, actor.to_bytes()),
+        }
+    }
     parts(a).cmp(&parts(b))
 }
 

@@ -14,6 +14,43 @@ impl Pointer {
     }
 }
 
+/// The way to the place that a walk is at.
+#[derive(Debug, Default)]
+pub(super) struct Trail {
+    /// One step of each open container; the last one is of the innermost.
+    steps: Vec<String>,
+}
+
+impl Trail {
+    /// Into a container.
+    pub(super) fn enter(&mut self) {
+        self.steps.push(String::new());
+    }
+
+    /// To another place of the innermost container.
+    pub(super) fn step(&mut self, step: String) {
+        if let Some(last) = self.steps.last_mut() {
+            *last = step;
+        }
+    }
+
+    /// Out of the innermost container.
+    pub(super) fn leave(&mut self) {
+        self.steps.pop();
+    }
+
+    /// Whether this place is `other`, or inside of it.
+    pub(super) fn is_within(&self, other: &Pointer) -> bool {
+        self.steps.starts_with(&other.0)
+    }
+}
+
+impl fmt::Display for Trail {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        print(&self.steps, out)
+    }
+}
+
 /// A token as the index of a list element: decimal digits without leading zeros.
 ///
 /// `None` for anything else, also for `-`, which names the place after the last element.
@@ -62,11 +99,15 @@ fn unescape(token: &str) -> Result<String, Refusal> {
 
 impl fmt::Display for Pointer {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for token in &self.0 {
-            write!(out, "/{}", token.replace('~', "~0").replace('/', "~1"))?;
-        }
-        Ok(())
+        print(&self.0, out)
     }
+}
+
+fn print(tokens: &[String], out: &mut fmt::Formatter<'_>) -> fmt::Result {
+    for token in tokens {
+        write!(out, "/{}", token.replace('~', "~0").replace('/', "~1"))?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]

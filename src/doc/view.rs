@@ -61,6 +61,8 @@ pub(super) trait Sink {
     fn list_begin(&mut self);
     fn element(&mut self, index: usize);
     fn list_end(&mut self);
+    /// The operation that made the value which comes next: what shows at a place.
+    fn made_by(&mut self, _id: impl FnOnce() -> ObjId) {}
     /// Several operations stand at the place that comes next.
     fn several<R: ReadDoc>(&mut self, _scope: Scope<'_, R>, _slot: &Slot) {}
 }
@@ -294,6 +296,7 @@ impl<'a, R: ReadDoc> Scope<'a, R> {
     }
 
     fn walk_shown<S: Sink>(self, slot: &Slot, sink: &mut S) {
+        sink.made_by(|| slot.top().id.clone());
         match slot.shown() {
             Shown::Scalar(value) => {
                 if let Some(leaf) = Leaf::of(value) {
@@ -306,7 +309,8 @@ impl<'a, R: ReadDoc> Scope<'a, R> {
         }
     }
 
-    fn walk_visible<S: Sink>(self, value: &ValueRef<'_>, id: impl FnOnce() -> ObjId, sink: &mut S) {
+    fn walk_visible<S: Sink>(self, value: &ValueRef<'_>, id: impl Fn() -> ObjId, sink: &mut S) {
+        sink.made_by(&id);
         match value {
             ValueRef::Scalar(scalar) => sink.leaf(Leaf::borrow(scalar)),
             ValueRef::Object(ObjType::Text) => sink.leaf(Leaf::Text(&self.text(&id()))),

@@ -7,48 +7,28 @@ use super::{
     reply::{self, Answer, Text},
 };
 use crate::{
-    doc::{Conflict, Form},
+    doc::{Author, Conflict, Form},
     ident::{Hash, Name},
 };
 use axum::http::StatusCode;
 use serde::Serialize;
 
-/// Bytes of a mark.
-const MARK: usize = 16;
-
 /// GET `_conflicts`: every such place, in the view's order, a page at a time.
 pub(crate) async fn list(call: Call, name: Name) -> Answer {
     let mut query = call.query()?;
     let limit = paging::limit(&mut query)?.unwrap_or(paging::LIMIT_DEFAULT);
-    let after = paging::after(&mut query, |mark| <[u8; MARK]>::try_from(mark).ok())?;
+    let after = paging::after_place(&mut query)?;
     query.end()?;
     media::choose(&call.head.headers, &[media::JSON])?;
 
     let work = call.api.node().conflicts(&name);
     let (version, places) = call.api.within(Code::NotReady, work).await?;
-    let rest = after.map_or(places.as_slice(), |after| rest(&places, after));
-    let (page, more) = rest.split_at(limit.min(rest.len()));
-    let next = page.last().filter(|_| !more.is_empty()).map(|place| paging::encode(&mark(place)));
-
+    let (page, next) = paging::places(&places, after, limit, |place| &place.path);
     let body = reply::page("conflicts", page, append_place, &next)?;
     let mut response = reply::raw(StatusCode::OK, media::JSON, body.into());
     let count = u32::try_from(places.len()).unwrap_or(u32::MAX);
     reply::describe(response.headers_mut(), &name, &version, count);
     Ok(response)
-}
-
-/// What the next page remembers of the last place of this one. Pointers may be longer than a URL.
-fn mark(place: &Conflict) -> [u8; MARK] {
-    let mut mark = [0; MARK];
-    mark.copy_from_slice(&blake3::hash(place.path.as_bytes()).as_bytes()[..MARK]);
-    mark
-}
-
-/// What follows the marked place. If somebody settled that place in the meantime, everything:
-/// better a place twice than a place missed.
-fn rest(places: &[Conflict], after: [u8; MARK]) -> &[Conflict] {
-    let seen = places.iter().position(|place| mark(place) == after);
-    seen.and_then(|index| places.get(index + 1..)).unwrap_or(places)
 }
 
 fn append_place(body: &mut Vec<u8>, place: &Conflict) -> Result<(), Problem> {
@@ -59,12 +39,9 @@ fn append_place(body: &mut Vec<u8>, place: &Conflict) -> Result<(), Problem> {
         if 0 < index {
             body.push(b',');
         }
-        let source = Source {
-            change: Text(value.change),
-            actor: &value.actor,
-            time: value.time_seconds,
-            winner: value.winner,
-        };
+        let Author { change, actor, time_seconds, .. } = &value.author;
+        let source =
+            Source { change: Text(*change), actor, time: *time_seconds, winner: value.winner };
         reply::append(body, &source, Some(&value.value.to_json(Form::Plain)))?;
     }
     body.extend_from_slice(br#"],"values_total":"#);
@@ -85,25 +62,16 @@ struct Source<'a> {
 mod tests {
     use super::*;
 
-    fn place(path: &str) -> Conflict {
-        Conflict { path: path.into(), values: Vec::new(), values_total: 0 }
-    }
-
-    #[test]
-    fn a_page_goes_on_after_its_mark_and_begins_again_if_that_is_gone() {
-        let places = [place("/a"), place("/b"), place("/c")];
-        assert_eq!(rest(&places, mark(&place("/b"))), &places[2..]);
-        assert_eq!(rest(&places, mark(&place("/c"))), &[]);
-        assert_eq!(rest(&places, mark(&place("/settled"))), &places);
-    }
-
     #[test]
     fn a_place_is_written_with_its_values_spliced_in() {
         let value = crate::doc::ConflictingValue {
             value: crate::doc::Value::Int(1),
-            change: Hash::from_bytes([0xab; 32]),
-            actor: "0c".into(),
-            time_seconds: 7,
+            author: Author {
+                change: Hash::from_bytes([0xab; 32]),
+                actor: "0c".into(),
+                time_seconds: 7,
+                message: None,
+            },
             winner: true,
         };
         let place = Conflict { path: "/a\"b".into(), values: vec![value], values_total: 40 };

@@ -64,6 +64,7 @@ const ROUTES: &[Line] = &[
     ("DELETE", "/v1/{collection}/{key}", document!(documents::delete)),
     ("GET", "/v1/{collection}/{key}/_conflicts", document!(conflicts::list)),
     ("GET", "/v1/{collection}/{key}/_diff", document!(past::diff)),
+    ("GET", "/v1/{collection}/{key}/_blame", document!(past::blame)),
     ("GET", "/v1/{collection}/{key}/_history", document!(past::history)),
     ("POST", "/v1/{collection}/{key}/_revert", document!(past::revert)),
     ("GET", "/v1/{collection}/{key}/_changes", document!(changes::list)),

@@ -21,6 +21,38 @@ fn decode(text: &str) -> Option<Vec<u8>> {
     bs58::decode(text).with_check(None).into_vec().ok()
 }
 
+/// Bytes of the mark of a place.
+const PLACE_BYTES: usize = 16;
+
+/// What the next page remembers of the last place of this one. Pointers may be longer than a URL.
+pub(crate) type Place = [u8; PLACE_BYTES];
+
+fn place(path: &str) -> Place {
+    let mut place = [0; PLACE_BYTES];
+    place.copy_from_slice(&blake3::hash(path.as_bytes()).as_bytes()[..PLACE_BYTES]);
+    place
+}
+
+/// `after`, where the page before ended at a place of a document.
+pub(crate) fn after_place(query: &mut Query) -> Result<Option<Place>, Problem> {
+    after(query, |mark| mark.try_into().ok())
+}
+
+/// The page that comes after a place, and from where the one behind it goes on. If somebody took that
+/// place away in the meantime, it is the first page: better a place twice than a place missed.
+pub(crate) fn places<T>(
+    all: &[T],
+    after: Option<Place>,
+    limit: usize,
+    path: impl Fn(&T) -> &str,
+) -> (&[T], Option<String>) {
+    let seen = after.and_then(|after| all.iter().position(|item| place(path(item)) == after));
+    let rest = seen.and_then(|index| all.get(index + 1..)).unwrap_or(all);
+    let (page, more) = rest.split_at(limit.min(rest.len()));
+    let next = page.last().filter(|_| !more.is_empty()).map(|last| encode(&place(path(last))));
+    (page, next)
+}
+
 /// `after`, as the page before gave it.
 pub(crate) fn after<T>(
     query: &mut Query,
@@ -49,6 +81,16 @@ mod tests {
         for text in ["", "k", "0OIl", &encode(b"k")[1..], long.as_str()] {
             assert_eq!(decode(text), None, "{text}");
         }
+    }
+
+    #[test]
+    fn a_page_goes_on_after_its_mark_and_begins_again_if_that_is_gone() {
+        let all = ["/a", "/b", "/c"];
+        let page = |after: Option<Place>, limit| places(&all, after, limit, |path| *path);
+        assert_eq!(page(None, 2), (&all[..2], Some(encode(&place("/b")))));
+        assert_eq!(page(Some(place("/b")), 2), (&all[2..], None));
+        assert_eq!(page(Some(place("/c")), 2), (&[][..], None));
+        assert_eq!(page(Some(place("/gone")), 3), (&all[..], None));
     }
 
     #[test]

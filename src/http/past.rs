@@ -1,4 +1,5 @@
-//! The past of a document: what changed between versions, what each change did, and the way back.
+//! The past of a document: what changed between versions, what each change did, who wrote what shows,
+//! and the way back.
 
 use super::{
     documents::{self, Asked},
@@ -8,7 +9,7 @@ use super::{
     reply::{self, Answer, Hashes, Text},
 };
 use crate::{
-    doc::{self, Deed, Edit, Form, Moment, Patch},
+    doc::{self, Author, Blame, Deed, Edit, Form, Moment, Patch},
     ident::{Hash, Name, Version},
     node::Representation,
 };
@@ -94,6 +95,46 @@ struct Shape<'a> {
     message: Option<&'a str>,
     deps: Hashes<'a>,
     operations_total: usize,
+}
+
+/// GET `_blame`: which change set each value that shows, in the view's order, a page at a time.
+pub(crate) async fn blame(call: Call, name: Name) -> Answer {
+    let mut query = call.query()?;
+    let within =
+        query.parsed("path", |text| text.parse().ok(), "a JSON Pointer, such as `/a/0`")?;
+    let limit = paging::limit(&mut query)?.unwrap_or(paging::LIMIT_DEFAULT);
+    let after = paging::after_place(&mut query)?;
+    query.end()?;
+    media::choose(&call.head.headers, &[media::JSON])?;
+
+    let work = call.api.node().blame(&name, within.unwrap_or_default());
+    let (version, leaves) = call.api.within(Code::NotReady, work).await?;
+    let (page, next) = paging::places(&leaves, after, limit, |leaf| &leaf.path);
+    let append = |body: &mut Vec<u8>, leaf: &Blame| {
+        let Author { change, actor, time_seconds, message } = &*leaf.author;
+        let leaf = Leaf {
+            path: &leaf.path,
+            change: Text(*change),
+            actor,
+            time: *time_seconds,
+            message: message.as_deref(),
+        };
+        body.append(&mut reply::to_json(&leaf)?);
+        Ok(())
+    };
+    let body = reply::page("leaves", page, append, &next)?;
+    let mut response = reply::raw(StatusCode::OK, media::JSON, body.into());
+    reply::identify(response.headers_mut(), &name, &version);
+    Ok(response)
+}
+
+#[derive(Serialize)]
+struct Leaf<'a> {
+    path: &'a str,
+    change: Text<Hash>,
+    actor: &'a str,
+    time: i64,
+    message: Option<&'a str>,
 }
 
 /// POST `_revert`: writes what the document was at a version, with its types, as a PUT would. What is

@@ -6,6 +6,7 @@ use super::{
     feed::Board,
     figures::{Figures, Loaded, Metrics, ShardMetrics},
     guard::Guard,
+    look::look,
     read::{self, Found, PAGE_BYTES_MAX},
     shard::{Event, Shard, ShardOptions},
     status::Status,
@@ -13,7 +14,7 @@ use super::{
     worker::Worker,
 };
 use crate::{
-    doc::{Conflict, Deeds, Form, Limits, Moment, Sender},
+    doc::{Document, Form, Limits, Sender},
     ident::{Collection, IncarnationId, Key, Name, NodeId, Version},
     store::{Backup, BackupError, CollectionCount, Durability, Engine, Fresh, Store},
 };
@@ -311,53 +312,6 @@ impl Node {
         self.ask(name, |reply| Task::Read { what, at, includes, reply }).await
     }
 
-    /// Every conflicted place of a document, in the order of its view, and its version.
-    ///
-    /// # Errors
-    /// As [`Node::read_as`].
-    pub async fn conflicts(&self, name: &Name) -> Result<(Version, Vec<Conflict>), Error> {
-        self.ask(name, |reply| Task::Conflicts { reply }).await
-    }
-
-    /// The changes that a version has not seen, encoded, one behind the other; the whole document
-    /// where it has seen none. Hashes that are not known here count as nothing. A deleted document
-    /// has changes as well.
-    ///
-    /// # Errors
-    /// `NotFound`; as [`Node::read_as`].
-    pub async fn changes_since(&self, name: &Name, since: Version) -> Result<Reading, Error> {
-        self.ask(name, |reply| Task::Changes { since, reply }).await
-    }
-
-    /// The JSON Patch that makes of the document at one version that at another, or the present
-    /// one; with it that other version. A deleted document has a past as well. Conflicts are not
-    /// counted.
-    ///
-    /// # Errors
-    /// `NotFound`; as [`Node::read_as`].
-    pub async fn diff(
-        &self,
-        name: &Name,
-        from: Version,
-        to: Option<Version>,
-    ) -> Result<Reading, Error> {
-        self.ask(name, |reply| Task::Diff { from, to, reply }).await
-    }
-
-    /// What the changes before a moment did, the latest first, and the document's version. A deleted
-    /// document has a past as well.
-    ///
-    /// # Errors
-    /// `NotFound`; as [`Node::read_as`].
-    pub async fn deeds(
-        &self,
-        name: &Name,
-        before: Option<Moment>,
-        limit: usize,
-    ) -> Result<(Version, Deeds), Error> {
-        self.ask(name, |reply| Task::Deeds { before, limit, reply }).await
-    }
-
     /// Takes changes that were made elsewhere, all or none, and waits until they are durable. Those
     /// that rest on changes that are not here wait beside the document, if there is one.
     ///
@@ -457,6 +411,16 @@ impl Node {
         let mut ended = self.0.ended.clone();
         // An error would mean that the guard's thread is gone, which is the end as well.
         let _ = ended.wait_for(|ended| *ended).await;
+    }
+
+    /// What is read off a document, once all that it rests on is durable.
+    pub(super) async fn look<T: Send + Sync + 'static>(
+        &self,
+        name: &Name,
+        passes: usize,
+        at: impl FnOnce(&Document) -> Result<T, Error> + Send + Sync + 'static,
+    ) -> Result<T, Error> {
+        self.ask(name, |reply| Task::Look(look(passes, at, reply))).await
     }
 
     async fn ask<T>(

@@ -7,7 +7,8 @@
 //! worker      runs a shard: receive, handle, act    committer runs the store's one writer
 //! read        views, lists, heads from the store    write     what a write asks and gives
 //! feed        what was committed, and who waits for more
-//! orphans     changes that wait for others      past      changes, differences, history
+//! orphans     changes that wait for others      look      what is read off a document
+//! past        changes, differences, history, blame, conflicts
 //! figures     what it counts of itself
 //! status      whether writes are taken              guard     looks at the disk and the engine
 //! check       what is wrong with a closed store     repair    what can be read of it, made sound
@@ -33,6 +34,7 @@ mod feed;
 mod figures;
 mod guard;
 mod handle;
+mod look;
 mod orphans;
 mod past;
 mod read;

@@ -1,42 +1,98 @@
-//! What a loaded document tells of its past. A deleted document has one as well.
+//! What a loaded document tells of its past, and of who wrote what it shows.
 
-use super::{Error, Reading};
+use super::{Error, Node, Reading};
 use crate::{
-    doc::{Deeds, Document, Form, Moment},
-    ident::Version,
+    doc::{Blame, Conflict, Deeds, Document, Form, Moment, Pointer},
+    ident::{Name, Version},
 };
 
-/// The changes that a version has not seen; the whole document where it has seen none.
-pub(super) fn changes(document: &Document, since: &Version) -> Result<Reading, Error> {
-    let version = written(document)?;
-    let body =
-        if since.is_empty() { document.save() } else { document.changes_since(since).concat() };
-    Ok(Reading { body: body.into(), version, conflicts: 0 })
-}
+impl Node {
+    /// Every conflicted place of a document, in the order of its view, and its version.
+    ///
+    /// # Errors
+    /// As [`Node::read_as`].
+    pub async fn conflicts(&self, name: &Name) -> Result<(Version, Vec<Conflict>), Error> {
+        self.look(name, 1, |document| Ok((shown(document)?, document.conflicts()))).await
+    }
 
-/// The JSON Patch from one version to another, and that other one.
-pub(super) fn diff(
-    document: &Document,
-    from: &Version,
-    to: Option<&Version>,
-) -> Result<Reading, Error> {
-    let now = written(document)?;
-    let body = document.diff(Some(from), to)?.to_json(Form::Plain);
-    let version = to.cloned().unwrap_or(now);
-    Ok(Reading { body: body.into(), version, conflicts: 0 })
-}
+    /// Which change set each value that a document shows at a place and below it, in the order of its
+    /// view, and its version.
+    ///
+    /// # Errors
+    /// As [`Node::read_as`].
+    pub async fn blame(
+        &self,
+        name: &Name,
+        within: Pointer,
+    ) -> Result<(Version, Vec<Blame>), Error> {
+        self.look(name, 1, move |document| Ok((shown(document)?, document.blame(&within)))).await
+    }
 
-/// What changes did, and the version that has seen them all.
-pub(super) fn deeds(
-    document: &Document,
-    before: Option<Moment>,
-    limit: usize,
-) -> Result<(Version, Deeds), Error> {
-    Ok((written(document)?, document.deeds(before, limit)?))
+    /// The changes that a version has not seen, encoded, one behind the other; the whole document
+    /// where it has seen none. Hashes that are not known here count as nothing. A deleted document
+    /// has changes as well.
+    ///
+    /// # Errors
+    /// `NotFound`; as [`Node::read_as`].
+    pub async fn changes_since(&self, name: &Name, since: Version) -> Result<Reading, Error> {
+        self.look(name, 1, move |document| {
+            let version = written(document)?;
+            let body = if since.is_empty() {
+                document.save()
+            } else {
+                document.changes_since(&since).concat()
+            };
+            Ok(Reading { body: body.into(), version, conflicts: 0 })
+        })
+        .await
+    }
+
+    /// The JSON Patch that makes of the document at one version that at another, or the present
+    /// one; with it that other version. A deleted document has a past as well. Conflicts are not
+    /// counted.
+    ///
+    /// # Errors
+    /// `NotFound`; as [`Node::read_as`].
+    pub async fn diff(
+        &self,
+        name: &Name,
+        from: Version,
+        to: Option<Version>,
+    ) -> Result<Reading, Error> {
+        self.look(name, 2, move |document| {
+            let now = written(document)?;
+            let body = document.diff(Some(&from), to.as_ref())?.to_json(Form::Plain);
+            let version = to.unwrap_or(now);
+            Ok(Reading { body: body.into(), version, conflicts: 0 })
+        })
+        .await
+    }
+
+    /// What the changes before a moment did, the latest first, and the document's version. A deleted
+    /// document has a past as well.
+    ///
+    /// # Errors
+    /// `NotFound`; as [`Node::read_as`].
+    pub async fn deeds(
+        &self,
+        name: &Name,
+        before: Option<Moment>,
+        limit: usize,
+    ) -> Result<(Version, Deeds), Error> {
+        let work =
+            move |document: &Document| Ok((written(document)?, document.deeds(before, limit)?));
+        self.look(name, limit, work).await
+    }
 }
 
 /// The version of a document that somebody has written.
 fn written(document: &Document) -> Result<Version, Error> {
     let version = document.version();
     if version.is_empty() { Err(Error::NotFound) } else { Ok(version) }
+}
+
+/// The version of a document that shows something.
+fn shown(document: &Document) -> Result<Version, Error> {
+    let version = written(document)?;
+    if document.is_deleted() { Err(Error::Deleted(version)) } else { Ok(version) }
 }

@@ -8,7 +8,6 @@ use super::{
     Ambient, Error, Reading, Representation, Taken, Write, Written,
     figures::{ShardMetrics, nanoseconds},
     orphans::Nursery,
-    past,
     status::Status,
     task::{Answer, Task},
 };
@@ -217,12 +216,9 @@ impl Resident {
             {
                 0
             }
-            Task::Read { what: Representation::Json(_), at: None, .. } | Task::Conflicts { .. } => {
-                json
-            }
-            Task::Read { .. } | Task::Changes { .. } => json + history(),
-            Task::Diff { .. } => 2 * (json + history()),
-            Task::Deeds { limit, .. } => limit.saturating_mul(json + history()),
+            Task::Read { what: Representation::Json(_), at: None, .. } => json,
+            Task::Read { .. } => json + history(),
+            Task::Look(look) => look.passes().saturating_mul(json + history()),
             // A copy of all is made, and it may be saved and loaded.
             Task::Admit { bytes, .. } => bytes.len() + json + history(),
         }
@@ -267,22 +263,7 @@ impl Resident {
                     Err(error) => Answer::RefusedReading(error, reply),
                 }
             }
-            Task::Changes { since, reply } => match past::changes(&self.document, &since) {
-                Ok(reading) => Answer::Reading(reading, reply),
-                Err(error) => Answer::RefusedReading(error, reply),
-            },
-            Task::Diff { from, to, reply } => {
-                match past::diff(&self.document, &from, to.as_ref()) {
-                    Ok(reading) => Answer::Reading(reading, reply),
-                    Err(error) => Answer::RefusedReading(error, reply),
-                }
-            }
-            Task::Deeds { before, limit, reply } => {
-                match past::deeds(&self.document, before, limit) {
-                    Ok(deeds) => Answer::Deeds(deeds, reply),
-                    Err(error) => return drop(reply.send(Err(error))),
-                }
-            }
+            Task::Look(look) => Answer::Seen(look.take(&self.document)),
             Task::Admit { bytes, sender, left, reply } => {
                 let done =
                     status.check_writable().and_then(|()| self.admit(&bytes, sender, left, around));
@@ -292,13 +273,6 @@ impl Resident {
                     Err(error) => return drop(reply.send(Err(error))),
                 }
             }
-            Task::Conflicts { reply } => match self.absence() {
-                None => {
-                    let conflicts = (self.document.version(), self.document.conflicts());
-                    Answer::Conflicts(conflicts, reply)
-                }
-                Some(error) => return drop(reply.send(Err(error))),
-            },
         };
         self.answer(answer);
     }

@@ -1,8 +1,11 @@
 //! What callers want of a document, and the answers that wait until what they rest on is durable.
 
-use super::{Error, Reading, Representation, Taken, Write, Written};
+use super::{
+    Error, Reading, Representation, Taken, Write, Written,
+    look::{Look, Seen},
+};
 use crate::{
-    doc::{Conflict, Deeds, Moment, Sender},
+    doc::Sender,
     ident::{Name, Version},
 };
 use bytes::Bytes;
@@ -29,26 +32,8 @@ pub(super) enum Task {
         includes: Option<Version>,
         reply: Reply<Reading>,
     },
-    Conflicts {
-        reply: Reply<(Version, Vec<Conflict>)>,
-    },
-    /// The changes that a version has not seen.
-    Changes {
-        since: Version,
-        reply: Reply<Reading>,
-    },
-    /// The JSON Patch from one version to another, or to the present.
-    Diff {
-        from: Version,
-        to: Option<Version>,
-        reply: Reply<Reading>,
-    },
-    /// What changes did, those before a moment.
-    Deeds {
-        before: Option<Moment>,
-        limit: usize,
-        reply: Reply<(Version, Deeds)>,
-    },
+    /// What is read off the document and changes nothing.
+    Look(Box<dyn Look>),
     /// Foreign bytes, for the gate. `left`: bytes that may wait, of all documents.
     Admit {
         bytes: Bytes,
@@ -62,12 +47,9 @@ impl Task {
     pub(super) fn fail(self, error: Error) {
         match self {
             Self::Write { reply, .. } => drop(reply.send(Err(error))),
-            Self::Read { reply, .. } | Self::Changes { reply, .. } | Self::Diff { reply, .. } => {
-                drop(reply.send(Err(error)));
-            }
+            Self::Read { reply, .. } => drop(reply.send(Err(error))),
+            Self::Look(look) => look.fail(error),
             Self::Admit { reply, .. } => drop(reply.send(Err(error))),
-            Self::Conflicts { reply } => drop(reply.send(Err(error))),
-            Self::Deeds { reply, .. } => drop(reply.send(Err(error))),
         }
     }
 }
@@ -77,8 +59,7 @@ impl Task {
 pub(super) enum Answer {
     Written(Written, Reply<Written>),
     Reading(Reading, Reply<Reading>),
-    Conflicts((Version, Vec<Conflict>), Reply<(Version, Vec<Conflict>)>),
-    Deeds((Version, Deeds), Reply<(Version, Deeds)>),
+    Seen(Box<dyn Seen>),
     Taken(Taken, Reply<Taken>),
     RefusedWrite(Error, Reply<Written>),
     RefusedReading(Error, Reply<Reading>),
@@ -90,8 +71,7 @@ impl Answer {
         match self {
             Self::Written(written, reply) => drop(reply.send(Ok(written))),
             Self::Reading(reading, reply) => drop(reply.send(Ok(reading))),
-            Self::Conflicts(conflicts, reply) => drop(reply.send(Ok(conflicts))),
-            Self::Deeds(deeds, reply) => drop(reply.send(Ok(deeds))),
+            Self::Seen(seen) => seen.send(),
             Self::Taken(taken, reply) => drop(reply.send(Ok(taken))),
             Self::RefusedWrite(error, reply) => drop(reply.send(Err(error))),
             Self::RefusedReading(error, reply) => drop(reply.send(Err(error))),
@@ -104,8 +84,7 @@ impl Answer {
             Self::Reading(_, reply) | Self::RefusedReading(_, reply) => {
                 drop(reply.send(Err(error)));
             }
-            Self::Conflicts(_, reply) => drop(reply.send(Err(error))),
-            Self::Deeds(_, reply) => drop(reply.send(Err(error))),
+            Self::Seen(seen) => seen.fail(error),
             Self::Taken(_, reply) => drop(reply.send(Err(error))),
         }
     }

@@ -50,6 +50,70 @@ async fn a_difference_leads_from_one_version_to_another() {
 }
 
 #[tokio::test]
+async fn the_blame_names_the_change_behind_each_value_that_shows() {
+    let client = Client::new();
+    let typed = format!("content-type: {TYPED}");
+    let body = r#"{"a":1,"b":{"c":[]},"l":[1,{"x":null}],"n":{"$counter":1},"t":{"$text":"one"}}"#;
+    let one = put(&client, &["tombolo-message: begun", &typed], body).await;
+    let patch = r#"[{"op":"add","path":"/l/0","value":0},{"op":"increment","path":"/n","by":2},
+        {"op":"splice","path":"/t","at":3,"insert":"two"},{"op":"add","path":"/e~1f","value":{}}]"#;
+    let two = version(&client.ask("PATCH /v1/notes/a", &[PATCH], patch).await);
+    let left = version(&client.ask("PATCH /v1/notes/a", &[MERGE], r#"{"a":2}"#).await);
+    let late = [MERGE, &format!("parents: \"{two}\"")];
+    let right = version(&client.ask("PATCH /v1/notes/a", &late, r#"{"a":3,"z":1}"#).await);
+    let right = right.replace("\", \"", ".").replace(&left, "").replace('.', "");
+    let leaves = |body: &Value| {
+        let leaves = body["leaves"].as_array().unwrap().iter();
+        let told = leaves.map(|leaf| {
+            assert!(leaf["time"].is_i64() && leaf["actor"].as_str().unwrap().len() >= 32);
+            (leaf["path"].as_str().unwrap().to_owned(), leaf["change"].as_str().unwrap().to_owned())
+        });
+        told.collect::<Vec<_>>()
+    };
+    let expected = [
+        ("/a", &right),
+        ("/b/c", &one),
+        ("/e~1f", &two),
+        ("/l/0", &two),
+        ("/l/1", &one),
+        ("/l/2/x", &one),
+        ("/n", &one),
+        ("/t", &two),
+        ("/z", &right),
+    ]
+    .map(|(path, change)| (path.to_owned(), change.clone()));
+    let all = get(&client, "/v1/notes/a/_blame").await;
+    assert_eq!(leaves(&all), expected);
+    assert_eq!((&all["next"], &all["leaves"][1]["message"]), (&Value::Null, &json!("begun")));
+    // Below one place, and page by page.
+    assert_eq!(leaves(&get(&client, "/v1/notes/a/_blame?path=/l").await), expected[3..6]);
+    assert_eq!(leaves(&get(&client, "/v1/notes/a/_blame?path=/e~1f").await), expected[2..3]);
+    assert_eq!(leaves(&get(&client, "/v1/notes/a/_blame?path=/nowhere").await), []);
+    let (mut told, mut after) = (Vec::new(), String::new());
+    loop {
+        let page = get(&client, &format!("/v1/notes/a/_blame?limit=4{after}")).await;
+        told.extend(leaves(&page));
+        let Some(next) = page["next"].as_str() else { break };
+        after = format!("&after={next}");
+    }
+    assert_eq!(told, expected);
+    for (line, status) in [
+        ("/v1/notes/a/_blame?path=a", 400),
+        ("/v1/notes/a/_blame?path=/~2", 400),
+        ("/v1/notes/a/_blame?after=x", 400),
+        ("/v1/notes/a/_blame?at=x", 400),
+        ("/v1/notes/b/_blame", 404),
+    ] {
+        assert_eq!(client.ask(&format!("GET {line}"), &[], "").await.status, status, "{line}");
+    }
+    put(&client, &[], "{}").await;
+    assert_eq!(leaves(&get(&client, "/v1/notes/a/_blame").await), []);
+    client.ask("DELETE /v1/notes/a", &[], "").await;
+    let gone = client.ask("GET /v1/notes/a/_blame", &[], "").await;
+    assert_eq!(gone.json()["code"], "document_deleted");
+}
+
+#[tokio::test]
 async fn the_history_tells_what_each_change_did_page_by_page() {
     let client = Client::new();
     let one = put(&client, &["tombolo-message: first"], "{}").await;
