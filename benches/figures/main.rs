@@ -23,6 +23,7 @@ mod load;
 mod machine;
 mod memory;
 mod order;
+mod past;
 mod ready;
 mod request;
 mod requests;
@@ -32,6 +33,7 @@ mod scratch;
 mod server;
 mod syncs;
 mod union;
+mod watch;
 
 use row::Row;
 use std::{env, panic, process::ExitCode};
@@ -59,6 +61,9 @@ const FIGURES: &[(&str, Figure)] = &[
     ("union", union::union),
     ("gate", gate::gate),
     ("feed", feed::feed),
+    ("watch", watch::watch),
+    ("subscribers", watch::subscribers),
+    ("past", past::past),
     (COUCHDB, couchdb::couchdb),
 ];
 

@@ -1,5 +1,6 @@
 //! Documents: JSON outside, Automerge inside. Pure: no disk, network, clock or randomness.
 
+mod ancestry;
 mod apply;
 mod author;
 mod blame;

@@ -145,19 +145,13 @@ struct Past<'d> {
     document: &'d Document,
     /// Only a transaction reads an old version at one cost for all of its objects.
     copy: Option<Automerge>,
-    /// Whether each change rests on the one before it: then nothing ever stood.
-    line: bool,
+    /// Whether something stood at some version, once that is known.
+    stood: Option<bool>,
 }
 
 impl<'d> Past<'d> {
     fn of(document: &'d Document) -> Self {
-        let mut last: Option<ChangeHash> = None;
-        let line = document.history().automerge().get_changes_meta(&[]).iter().all(|meta| {
-            let follows = last.is_none_or(|last| meta.deps == [last]);
-            last = Some(meta.hash);
-            follows
-        });
-        Self { document, copy: None, line }
+        Self { document, copy: None, stood: None }
     }
 
     /// What these heads show; `None` if that is nothing.
@@ -169,8 +163,9 @@ impl<'d> Past<'d> {
         if heads.is_empty() || life::is_deleted(automerge, heads) {
             return Ok(None);
         }
+        let stood = *self.stood.get_or_insert_with(|| Standing::ever(automerge));
         let standing =
-            if self.line { Standing::default() } else { Standing::at_version(automerge, heads) };
+            if stood { Standing::at_version(automerge, heads) } else { Standing::default() };
         let copy = self.copy.get_or_insert_with(|| automerge.clone());
         let tx = copy.transaction_at(PatchLog::inactive(), heads).map_err(internal)?;
         Ok(Some(Scope::new(&tx, &standing).map_value(&[ROOT])))

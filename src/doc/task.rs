@@ -6,10 +6,11 @@
 
 use super::{
     Edit, Limits, Refusal, RefusalKind, Stamp, Value,
+    ancestry::ancestors,
     document::internal,
     life, patching,
     put::{Put, Unnamed, without_nulls},
-    standing::{GONE, GONE_NAMES_MAX, Standing, ancestors, settled_since},
+    standing::{GONE, GONE_NAMES_MAX, Standing, settled_since},
     view::Scope,
     write::Writing,
 };

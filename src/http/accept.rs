@@ -2,7 +2,7 @@
 
 use super::{
     Traffic,
-    deadline::{Connections, Metered, Socket, Verdict, Watch},
+    deadline::{Connections, Late, Metered, Socket, Verdict, Watch},
 };
 use axum::{
     body::Body,
@@ -22,12 +22,12 @@ use std::{
     future::poll_fn,
     io,
     net::{IpAddr, Ipv4Addr, SocketAddr},
-    pin::pin,
+    pin::{Pin, pin},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
-    task::Poll,
+    task::{Context, Poll, ready},
     time::Duration,
 };
 use tokio::{
@@ -35,7 +35,7 @@ use tokio::{
     net::{TcpListener, TcpStream, UnixListener, UnixStream},
     sync::{Notify, OwnedSemaphorePermit, Semaphore},
     task::JoinSet,
-    time::{self, Instant},
+    time::{self, Instant, Sleep},
 };
 
 /// Pause after a failed accept: mostly there are no file descriptors left, and waiting helps.
@@ -84,7 +84,7 @@ pub async fn serve<L, S>(
     S: Clone + Send + Sync + 'static,
     S::Future: Send + 'static,
 {
-    let builder = Arc::new(builder(bounds));
+    let builders = Arc::new(Builders::new(bounds));
     let seats = Arc::new(Seats::new(bounds, Arc::clone(&traffic)));
     let closing = Arc::new(Closing::default());
     let mut connections = JoinSet::new();
@@ -104,10 +104,10 @@ pub async fn serve<L, S>(
                 None => continue,
             },
         };
-        let (builder, closing) = (Arc::clone(&builder), Arc::clone(&closing));
+        let (builders, closing) = (Arc::clone(&builders), Arc::clone(&closing));
         let (service, watch) = (service.clone(), Watch::new(bounds, Arc::clone(&traffic)));
         connections.spawn(async move {
-            attend(stream, service, &builder, Arc::new(watch), &closing).await;
+            attend(stream, service, &builders, Arc::new(watch), &closing).await;
             drop(seat);
         });
     }
@@ -118,6 +118,18 @@ pub async fn serve<L, S>(
         tracing::warn!(connections = connections.len(), "cut off what did not end in time");
     }
     connections.shutdown().await;
+}
+
+/// hyper, for each of its protocols.
+struct Builders {
+    http1: Builder<TokioExecutor>,
+    http2: Builder<TokioExecutor>,
+}
+
+impl Builders {
+    fn new(bounds: Connections) -> Self {
+        Self { http1: builder(bounds).http1_only(), http2: builder(bounds).http2_only() }
+    }
 }
 
 /// hyper, with its own deadlines off where ours hold.
@@ -153,7 +165,7 @@ async fn next<L: Listener>(listener: &mut L, seats: &Arc<Seats>) -> Option<(L::S
 async fn attend<T, S>(
     stream: T,
     service: S,
-    builder: &Builder<TokioExecutor>,
+    builders: &Builders,
     watch: Arc<Watch>,
     closing: &Closing,
 ) where
@@ -161,24 +173,33 @@ async fn attend<T, S>(
     S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible> + Send + 'static,
     S::Future: Send + 'static,
 {
-    let socket = TokioIo::new(Socket::new(stream, Arc::clone(&watch)));
+    let mut socket = Socket::new(stream, Arc::clone(&watch));
+    let mut alarm = pin!(time::sleep_until(watch.due()));
+    let mut closed = pin!(closing.notify.notified());
+    let opened = poll_fn(|cx| {
+        // To be woken; from then on the flag tells, for the price of a load.
+        let _ = closed.as_mut().poll(cx);
+        let over = ring(alarm.as_mut(), &watch, false, cx).is_ready();
+        if over || closing.flag.load(Ordering::Acquire) {
+            return Poll::Ready(None);
+        }
+        socket.poll_is_http2(cx).map(Result::ok)
+    });
+    let builder = match opened.await {
+        None => return,
+        Some(true) => &builders.http2,
+        Some(false) => &builders.http1,
+    };
     let requests = Arc::clone(&watch);
     let metered = service_fn(move |request: Request<Incoming>| {
         let turn = requests.begin(request.version());
-        let answer = service.call(request);
+        // hyper keeps room for what it awaits as long as the connection lives; this goes when it is done.
+        let answer = Box::pin(service.call(request));
         async move { Ok::<_, Infallible>(answer.await?.map(|body| Metered::new(body, turn))) }
     });
-    let mut connection = pin!(builder.serve_connection(socket, metered));
-    let mut alarm = pin!(time::sleep_until(watch.due()));
-    let mut closed = pin!(closing.notify.notified());
-    let mut registered = false;
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(socket), metered));
     let mut told = false;
     poll_fn(|cx| {
-        if !registered {
-            // Once is enough to be woken; from then on the flag tells, for the price of a load.
-            registered = true;
-            let _ = closed.as_mut().poll(cx);
-        }
         if !told && closing.flag.load(Ordering::Acquire) {
             told = true;
             connection.as_mut().graceful_shutdown();
@@ -187,26 +208,33 @@ async fn attend<T, S>(
             if connection.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(());
             }
-            // A deadline that moves away is seen when the alarm rings; one that draws near, here.
-            let due = watch.due();
-            if !told && due < alarm.deadline() {
-                alarm.as_mut().reset(due);
-            }
-            if alarm.as_mut().poll(cx).is_pending() {
-                return Poll::Pending;
-            }
-            match watch.verdict() {
-                Verdict::Wait(until) => alarm.as_mut().reset(until),
-                Verdict::Leave if !told => {
+            match ready!(ring(alarm.as_mut(), &watch, told, cx)) {
+                Late::Idle if !told => {
                     told = true;
                     connection.as_mut().graceful_shutdown();
                     alarm.as_mut().reset(Instant::now() + 2 * watch.linger_time());
                 }
-                Verdict::Leave | Verdict::Cut => return Poll::Ready(()),
+                Late::Idle | Late::Silent => return Poll::Ready(()),
             }
         }
     })
     .await;
+}
+
+/// Rings once a deadline has passed, and says which.
+fn ring(mut alarm: Pin<&mut Sleep>, watch: &Watch, told: bool, cx: &mut Context<'_>) -> Poll<Late> {
+    loop {
+        // A deadline that moves away is seen when the alarm rings; one that draws near, here.
+        let due = watch.due();
+        if !told && due < alarm.deadline() {
+            alarm.as_mut().reset(due);
+        }
+        ready!(alarm.as_mut().poll(cx));
+        match watch.verdict() {
+            Verdict::Wait(until) => alarm.as_mut().reset(until),
+            Verdict::Late(late) => return Poll::Ready(late),
+        }
+    }
 }
 
 /// Tells every connection that the node stops.

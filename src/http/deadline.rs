@@ -91,10 +91,17 @@ struct State {
 pub(super) enum Verdict {
     /// Nothing until then.
     Wait(Instant),
-    /// It is idle: say goodbye.
-    Leave,
-    /// It is late: close it without a word.
-    Cut,
+    /// It missed a deadline.
+    Late(Late),
+}
+
+/// How a connection missed a deadline.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Late {
+    /// Nothing was asked for long: say goodbye.
+    Idle,
+    /// Something was begun and does not go on: close it without a word.
+    Silent,
 }
 
 impl Watch {
@@ -115,12 +122,12 @@ impl Watch {
     }
 
     /// The next deadline, and what it means.
-    fn next(&self) -> (Instant, Verdict) {
+    fn next(&self) -> (Instant, Late) {
         let Connections { head_time, idle_time, stall_time, .. } = self.bounds;
         self.with(|state| match (state.running, state.head_since) {
-            (0, Some(since)) => (since + head_time, Verdict::Cut),
-            (0, None) => (state.moved + idle_time, Verdict::Leave),
-            (_, _) => (state.moved + stall_time, Verdict::Cut),
+            (0, Some(since)) => (since + head_time, Late::Silent),
+            (0, None) => (state.moved + idle_time, Late::Idle),
+            (_, _) => (state.moved + stall_time, Late::Silent),
         })
     }
 
@@ -132,7 +139,7 @@ impl Watch {
     /// What the deadlines say now.
     pub(super) fn verdict(&self) -> Verdict {
         let (due, late) = self.next();
-        if Instant::now() < due { Verdict::Wait(due) } else { late }
+        if Instant::now() < due { Verdict::Wait(due) } else { Verdict::Late(late) }
     }
 
     /// A request's head is complete.
@@ -216,23 +223,64 @@ impl HttpBody for Metered {
     }
 }
 
+/// How every connection of HTTP/2 begins (RFC 9113, section 3.4).
+const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
 /// A socket that tells its watch what moves, and lingers when it is shut down.
 #[derive(Debug)]
 pub(super) struct Socket<S> {
     stream: S,
     watch: Arc<Watch>,
+    /// What was read to tell the protocol, until it is read again: so many bytes of these.
+    opening: [u8; PREFACE.len()],
+    opening_bytes: usize,
     lingering: Option<Pin<Box<Sleep>>>,
 }
 
 impl<S> Socket<S> {
     /// The socket over a stream.
     pub(super) fn new(stream: S, watch: Arc<Watch>) -> Self {
-        Self { stream, watch, lingering: None }
+        Self { stream, watch, opening: [0; PREFACE.len()], opening_bytes: 0, lingering: None }
     }
 
     fn wrote(&self, result: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         if let Poll::Ready(Ok(bytes)) = result {
             self.watch.moved(bytes, Reading::No);
+        }
+        result
+    }
+}
+
+impl<S: AsyncRead + Unpin> Socket<S> {
+    /// Reads until it is known whether this is HTTP/2. What was read is the beginning of what is read
+    /// next, in one piece with what follows: hyper, which would read on its own to know this, doubles a
+    /// buffer whose first bytes come alone, and keeps it.
+    pub(super) fn poll_is_http2(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
+        while self.opening_bytes < PREFACE.len() {
+            let known = self.opening_bytes;
+            let mut opening = self.opening;
+            let mut buffer = ReadBuf::new(&mut opening);
+            buffer.set_filled(known);
+            ready!(self.poll_stream(cx, &mut buffer))?;
+            let bytes = buffer.filled().len();
+            (self.opening, self.opening_bytes) = (opening, bytes);
+            if bytes == known || opening[..bytes] != PREFACE[..bytes] {
+                return Poll::Ready(Ok(false));
+            }
+        }
+        Poll::Ready(Ok(true))
+    }
+
+    fn poll_stream(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let result = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        let bytes = buffer.filled().len() - before;
+        if 0 < bytes {
+            self.watch.moved(bytes, Reading::Yes);
         }
         result
     }
@@ -244,13 +292,19 @@ impl<S: AsyncRead + Unpin> AsyncRead for Socket<S> {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let before = buffer.filled().len();
-        let result = Pin::new(&mut self.stream).poll_read(cx, buffer);
-        let bytes = buffer.filled().len() - before;
-        if 0 < bytes {
-            self.watch.moved(bytes, Reading::Yes);
+        let opening = std::mem::take(&mut self.opening_bytes);
+        if opening == 0 {
+            return self.poll_stream(cx, buffer);
         }
-        result
+        let now = opening.min(buffer.remaining());
+        buffer.put_slice(&self.opening[..now]);
+        self.opening.copy_within(now..opening, 0);
+        self.opening_bytes = opening - now;
+        if buffer.remaining() != 0 {
+            // What comes with it is welcome; what does not come yet, or not well, is for the next read.
+            let _ = self.poll_stream(cx, buffer);
+        }
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -320,7 +374,11 @@ mod tests {
         assert!(matches!(watch.verdict(), Verdict::Wait(_)));
         watch.moved(1, Reading::Yes);
         pass(1).await;
-        assert_eq!(watch.verdict(), Verdict::Cut, "a slow head gains nothing by its bytes");
+        assert_eq!(
+            watch.verdict(),
+            Verdict::Late(Late::Silent),
+            "a slow head gains nothing by its bytes"
+        );
     }
 
     #[tokio::test(start_paused = true)]
@@ -330,7 +388,7 @@ mod tests {
         pass(59).await;
         assert!(matches!(watch.verdict(), Verdict::Wait(_)));
         pass(1).await;
-        assert_eq!(watch.verdict(), Verdict::Leave);
+        assert_eq!(watch.verdict(), Verdict::Late(Late::Idle));
     }
 
     #[tokio::test(start_paused = true)]
@@ -342,7 +400,7 @@ mod tests {
         pass(9).await;
         assert!(matches!(watch.verdict(), Verdict::Wait(_)));
         pass(1).await;
-        assert_eq!(watch.verdict(), Verdict::Cut);
+        assert_eq!(watch.verdict(), Verdict::Late(Late::Silent));
     }
 
     #[tokio::test(start_paused = true)]
@@ -354,7 +412,7 @@ mod tests {
             watch.moved(17, Reading::Yes);
             watch.moved(17, Reading::No);
         }
-        assert_eq!(watch.verdict(), Verdict::Leave);
+        assert_eq!(watch.verdict(), Verdict::Late(Late::Idle));
     }
 
     #[tokio::test(start_paused = true)]
@@ -367,6 +425,6 @@ mod tests {
         }
         assert!(matches!(watch.verdict(), Verdict::Wait(_)));
         pass(90).await;
-        assert_eq!(watch.verdict(), Verdict::Cut);
+        assert_eq!(watch.verdict(), Verdict::Late(Late::Silent));
     }
 }

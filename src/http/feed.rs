@@ -221,7 +221,8 @@ impl News {
                 self.held = Some(stretch);
                 return Some((Ok(piece), Some(self)));
             }
-            match self.read(stretch.next).await {
+            // Boxed, so that a stream that waits holds nothing of it.
+            match Box::pin(self.read(stretch.next)).await {
                 Ok(read) => stretch = read,
                 Err(error) => return Some((Err(self.broken(error)), None)),
             }

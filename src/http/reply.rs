@@ -18,7 +18,7 @@ const DOCUMENT: HeaderName = HeaderName::from_static("tombolo-document");
 const DURABILITY: HeaderName = HeaderName::from_static("tombolo-durability");
 
 /// Room for the fields of an answer that carries a document, so that the map is made once.
-const FIELDS: usize = 14;
+const FIELDS: usize = 12;
 
 /// What every handler gives.
 pub(crate) type Answer = Result<Response<Body>, Problem>;
