@@ -270,6 +270,10 @@ id16! {
     /// One start of one node. Text: 32 lower-case hex digits.
     IncarnationId
 }
+id16! {
+    /// Something in quarantine. Text: 32 lower-case hex digits.
+    QuarantineId
+}
 
 /// The name of one change: its SHA-256. Text: 64 lower-case hex digits.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

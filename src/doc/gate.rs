@@ -121,7 +121,7 @@ impl Document {
     /// All of it is taken, or nothing.
     ///
     /// # Errors
-    /// `BadChanges`, `TooLarge`, `TooDeep`; the document is as before.
+    /// `BadChanges`, `Broken`, `TooLarge`, `TooDeep`; the document is as before.
     pub fn admit(
         &mut self,
         bytes: &[u8],
@@ -136,7 +136,7 @@ impl Document {
             Ok((trial, admitted))
         }));
         let (trial, admitted) =
-            guarded.unwrap_or_else(|_| Err(bad("changes on which Automerge breaks")))?;
+            guarded.unwrap_or_else(|_| Err(broken("changes on which Automerge panics")))?;
         *self = trial;
         Ok(admitted)
     }
@@ -288,9 +288,9 @@ impl Document {
             return Ok(());
         }
         let saved = self.save();
-        let loaded = load(&saved)?;
-        if loaded.get_heads() != self.history().heads() {
-            return Err(bad("changes after which the document does not load as it was saved"));
+        let loaded = load(&saved).ok();
+        if loaded.is_none_or(|loaded| loaded.get_heads() != self.history().heads()) {
+            return Err(broken("changes after which the document does not load as it was saved"));
         }
         let (_, verified) = self.history_and_verified();
         (verified.saved_bytes, verified.unverified_bytes) = (saved.len(), 0);
@@ -482,6 +482,11 @@ impl Judge<'_> {
         }
         false
     }
+}
+
+/// What only Automerge could have told, and told too late.
+fn broken(why: &str) -> Refusal {
+    Refusal::new(RefusalKind::Broken, why)
 }
 
 /// The name of the root, as operations have it.

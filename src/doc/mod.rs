@@ -28,6 +28,7 @@ mod put;
 mod put_list;
 mod refusal;
 mod retype;
+mod salvage;
 mod standing;
 mod task;
 mod text;

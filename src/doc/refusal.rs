@@ -25,6 +25,8 @@ pub enum RefusalKind {
     TooLarge,
     /// Foreign bytes that are no changes of Automerge, or none that this document can take.
     BadChanges,
+    /// Foreign bytes that passed every check, and on which Automerge broke all the same.
+    Broken,
     /// A version names changes that this document does not hold.
     VersionNotFound,
     /// A defect of the program.

@@ -18,7 +18,7 @@ pub(crate) const NDJSON: &str = "application/x-ndjson";
 /// Server-sent events.
 pub(crate) const EVENTS: &str = "text/event-stream";
 /// Any bytes.
-const OCTETS: &str = "application/octet-stream";
+pub(crate) const OCTETS: &str = "application/octet-stream";
 /// Another name of lines of JSON.
 const JSONL: &str = "application/jsonl";
 const MERGE_PATCH: &str = "application/merge-patch+json";

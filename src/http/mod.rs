@@ -36,6 +36,7 @@ mod paging;
 mod past;
 mod prefer;
 mod problem;
+mod quarantine;
 mod reply;
 mod rest;
 mod route;
@@ -53,7 +54,7 @@ pub use problem::Code;
 pub use service::Api;
 pub use traffic::Traffic;
 
-use route::{Line, Table, collection, document, node};
+use route::{Line, Table, collection, document, entry, node};
 use std::sync::LazyLock;
 
 /// Every route: verb, path, handler. GET answers HEAD too, and every path OPTIONS.
@@ -78,6 +79,10 @@ const ROUTES: &[Line] = &[
     ("GET", "/v1/_status", node!(node::status)),
     ("GET", "/v1", node!(node::about)),
     ("POST", "/v1/_backup", node!(backup::make)),
+    ("GET", "/v1/_quarantine", node!(quarantine::list)),
+    ("GET", "/v1/_quarantine/{id}", entry!(quarantine::show)),
+    ("DELETE", "/v1/_quarantine/{id}", entry!(quarantine::forget)),
+    ("POST", "/v1/_quarantine/{id}/_release", entry!(quarantine::release)),
     ("GET", "/livez", node!(node::live)),
     ("GET", "/readyz", node!(node::ready)),
     ("GET", "/metrics", node!(metrics::page)),

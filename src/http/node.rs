@@ -54,6 +54,10 @@ pub(crate) async fn status(call: Call) -> Answer {
         documents: figures.documents,
         deleted: figures.deleted,
         damaged: figures.damaged,
+        quarantined: Quarantined {
+            documents: figures.quarantined,
+            changes: figures.quarantined_changes,
+        },
         collections: figures.collections,
         last_seq: figures.last_seq,
         disk_bytes: engine.map(|(_, usage)| usage.disk_bytes()),
@@ -87,11 +91,19 @@ struct Status<'a> {
     deleted: u64,
     /// Documents whose heads were damaged at the start.
     damaged: u64,
+    quarantined: Quarantined,
     collections: u64,
     /// The last commit: the end of the feed.
     last_seq: u64,
     disk_bytes: Option<u64>,
     cache: Caches,
+}
+
+#[derive(Serialize)]
+struct Quarantined {
+    documents: u64,
+    /// How often changes of others are kept there.
+    changes: u64,
 }
 
 #[derive(Serialize)]

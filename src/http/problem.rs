@@ -72,6 +72,8 @@ pub enum Code {
     WrongType,
     /// Foreign bytes that are no changes, or none that the document can take.
     BadChanges,
+    /// Foreign bytes on which Automerge broke; they are kept aside.
+    QuarantinedChanges,
     /// The request's head is larger than a limit.
     HeadersTooLarge,
     /// This node has not seen the version.
@@ -130,6 +132,7 @@ impl Code {
         Self::BadPointer,
         Self::WrongType,
         Self::BadChanges,
+        Self::QuarantinedChanges,
         Self::HeadersTooLarge,
         Self::VersionNotFound,
         Self::Internal,
@@ -179,6 +182,9 @@ impl Code {
             Self::BadPointer => ("bad_pointer", 422, "A pointer leads nowhere", None),
             Self::WrongType => ("wrong_type", 422, "A value is of another type", None),
             Self::BadChanges => ("bad_changes", 422, "Changes that are not taken", None),
+            Self::QuarantinedChanges => {
+                ("quarantined_changes", 422, "Changes that broke something", None)
+            }
             Self::HeadersTooLarge => {
                 ("headers_too_large", 431, "The header fields are larger than a limit", None)
             }
@@ -336,6 +342,7 @@ impl From<RefusalKind> for Code {
             RefusalKind::PatchTestFailed => Self::PatchTestFailed,
             RefusalKind::TooLarge => Self::TooLarge,
             RefusalKind::BadChanges => Self::BadChanges,
+            RefusalKind::Broken => Self::QuarantinedChanges,
             RefusalKind::VersionNotFound => Self::VersionNotFound,
             RefusalKind::Internal => Self::Internal,
         }

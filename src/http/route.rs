@@ -5,7 +5,7 @@ use super::{
     problem::{Code, Problem},
     reply::{self, Answer},
 };
-use crate::ident::{Collection, Key, Name};
+use crate::ident::{Collection, Key, Name, QuarantineId};
 use axum::http::{Method, StatusCode, header};
 use std::{pin::Pin, str::FromStr};
 
@@ -21,6 +21,8 @@ pub(crate) enum Handler {
     Collection(fn(Call, Collection) -> Pending),
     /// A path with a collection and a key.
     Document(fn(Call, Name) -> Pending),
+    /// A path with the id of something in quarantine.
+    Entry(fn(Call, QuarantineId) -> Pending),
 }
 
 /// A handler of a path without names, for the table.
@@ -44,7 +46,14 @@ macro_rules! document {
     };
 }
 
-pub(crate) use {collection, document, node};
+/// A handler of a path with the id of something in quarantine, for the table.
+macro_rules! entry {
+    ($answer:path) => {
+        $crate::http::route::Handler::Entry(|call, id| Box::pin($answer(call, id)))
+    };
+}
+
+pub(crate) use {collection, document, entry, node};
 
 /// One line of the table: verb, path, handler. GET answers HEAD too.
 pub(crate) type Line = (&'static str, &'static str, Handler);
@@ -73,6 +82,7 @@ enum Segment {
     Word(&'static str),
     Collection,
     Key,
+    Id,
 }
 
 /// A path's site, and the names in it.
@@ -83,6 +93,7 @@ pub(crate) type Found<'a> = (&'static Site, Names<'a>);
 pub(crate) struct Names<'a> {
     collection: &'a str,
     key: &'a str,
+    id: &'a str,
 }
 
 impl Table {
@@ -131,6 +142,10 @@ impl Table {
                 let name = Name::new(parse(names.collection)?, parse::<Key>(names.key)?)?;
                 answer(call, name)
             }
+            Handler::Entry(answer) => {
+                let id = names.id.parse().map_err(|_| no_route())?;
+                answer(call, id)
+            }
         }
         .await
     }
@@ -153,6 +168,7 @@ impl Site {
         let segments = path.trim_start_matches('/').split('/').map(|segment| match segment {
             "{collection}" => Segment::Collection,
             "{key}" => Segment::Key,
+            "{id}" => Segment::Id,
             word => Segment::Word(word),
         });
         let segments = segments.collect();
@@ -201,7 +217,8 @@ impl Site {
                 Segment::Word(word) if word == segment => {}
                 Segment::Collection if named => names.collection = segment,
                 Segment::Key if named => names.key = segment,
-                Segment::Word(_) | Segment::Collection | Segment::Key => return None,
+                Segment::Id if named => names.id = segment,
+                Segment::Word(_) | Segment::Collection | Segment::Key | Segment::Id => return None,
             }
         }
         Some(names)

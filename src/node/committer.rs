@@ -3,14 +3,15 @@
 //! It never waits for more work than is there: while it syncs, the next group gathers by itself.
 
 use super::{
+    Error,
     feed::Board,
     figures::{Metrics, nanoseconds},
     guard::Guard,
-    shard::Event,
+    shard::{Apart, Event},
 };
 use crate::{
     ident::DocumentId,
-    store::{Commit, Committer, Durability, EngineError},
+    store::{Commit, CommitError, Committer, Durability, EngineError},
 };
 use std::{sync::Arc, time::Duration};
 use tokio::{
@@ -22,6 +23,13 @@ use tokio::{
 const GROUP_MESSAGES_MAX: usize = 256;
 /// How often relaxed writes are synced.
 const RELAXED_SYNC_INTERVAL: Duration = Duration::from_millis(100);
+
+/// What a shard wants written.
+#[derive(Debug)]
+pub(super) enum Order {
+    Group(Group),
+    Apart(Box<Apart>),
+}
 
 /// What one shard has prepared in one go.
 #[derive(Debug)]
@@ -44,7 +52,7 @@ pub(super) struct Ticket {
 /// Writes until all shards have gone.
 pub(super) async fn run(
     mut committer: Committer,
-    mut prepared: Receiver<Group>,
+    mut prepared: Receiver<Order>,
     shards: Vec<UnboundedSender<Event>>,
     guard: Guard,
     metrics: Arc<Metrics>,
@@ -63,8 +71,17 @@ pub(super) async fn run(
                     break;
                 }
                 unsynced = durability == Durability::Relaxed;
-                let messages = std::mem::take(&mut messages);
-                let bytes = write(&mut committer, messages, &shards, &guard, &metrics, &board);
+                let (mut groups, mut aparts) = (Vec::new(), Vec::new());
+                for message in messages.drain(..) {
+                    match message {
+                        Order::Group(group) => groups.push(group),
+                        Order::Apart(apart) => aparts.push(apart),
+                    }
+                }
+                let bytes = write(&mut committer, groups, &shards, &guard, &metrics, &board);
+                for apart in aparts {
+                    write_apart(&mut committer, *apart, &guard, &board);
+                }
                 // Once to the log, and once to a table.
                 if guard.status.spend(bytes.saturating_mul(2), looked) {
                     guard.look();
@@ -109,6 +126,9 @@ fn write(
             commits.push(commit);
         }
     }
+    if commits.is_empty() {
+        return 0;
+    }
     metrics.group_commits.observe(commits.len() as u64);
     let began = Instant::now();
     let written = committer.write(commits);
@@ -119,12 +139,7 @@ fn write(
             results.into_iter().map(|result| result.map(|_| ()).map_err(Into::into)).collect()
         }
         Err(error) => {
-            guard.status.fail(error.engine());
-            let refused = match error.engine() {
-                EngineError::Full(_) => super::Error::DiskFull,
-                _ => super::Error::ReadOnly(error.to_string()),
-            };
-            vec![Err(refused); places.len()]
+            vec![Err(failed(guard, &error)); places.len()]
         }
     };
     for ((shard, id, load, number), result) in places.into_iter().zip(results) {
@@ -134,4 +149,48 @@ fn write(
         }
     }
     bytes
+}
+
+/// Writes what is no edit of a loaded document, and answers. Nobody has to be waiting for the answer.
+fn write_apart(committer: &mut Committer, apart: Apart, guard: &Guard, board: &Board) {
+    match apart {
+        Apart::SetAside { name, aside, why, time_seconds, reply } => {
+            let time_seconds = u64::try_from(time_seconds).unwrap_or(0);
+            let done = committer.set_aside(&name, &aside, &why, time_seconds);
+            if let Ok(true) = done {
+                tracing::error!(document = %name.id(), why, "put into quarantine");
+            }
+            let done = done.map_err(|error| failed(guard, &error));
+            if let Some(reply) = reply {
+                drop(reply.send(done));
+            }
+        }
+        Apart::Release { commit, reply } => {
+            let track = Arc::clone(&commit.track);
+            let done = match committer.write(vec![*commit]) {
+                Ok(mut results) => results.pop().map_or(Ok(()), |done| Ok(done.map(drop)?)),
+                Err(error) => Err(failed(guard, &error)),
+            };
+            if done.is_ok() {
+                board.announce([track.name()].into_iter(), guard.store.last_seq());
+            }
+            drop(reply.send(done));
+        }
+        Apart::Forget { id, reply } => {
+            let done = committer.forget(id).map_err(|error| failed(guard, &error));
+            if let Ok(true) = done {
+                tracing::warn!(%id, "dropped from quarantine");
+            }
+            drop(reply.send(done));
+        }
+    }
+}
+
+/// Takes note of a commit that failed, and says what its caller is told.
+fn failed(guard: &Guard, error: &CommitError) -> Error {
+    guard.status.fail(error.engine());
+    match error.engine() {
+        EngineError::Full(_) => Error::DiskFull,
+        _ => Error::ReadOnly(error.to_string()),
+    }
 }

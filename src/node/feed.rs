@@ -232,6 +232,11 @@ struct Slot {
 }
 
 impl Board {
+    /// How many wait.
+    pub(super) fn subscriptions(&self) -> u64 {
+        self.count.load(Ordering::Relaxed) as u64
+    }
+
     /// A board on which everything up to `seq` is known.
     pub(super) fn new(seq: u64) -> Self {
         Self { announced: AtomicU64::new(seq), ..Self::default() }

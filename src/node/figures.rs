@@ -80,6 +80,14 @@ pub struct Figures {
     pub last_seq: u64,
     /// Documents whose heads were damaged when the node was started; they are not served.
     pub damaged: u64,
+    /// Documents in quarantine.
+    pub quarantined: u64,
+    /// How often changes of others are kept in quarantine.
+    pub quarantined_changes: u64,
+    /// Changes that wait for others.
+    pub orphans: u64,
+    /// Who waits for the feed.
+    pub subscriptions: u64,
     /// Why no writes are taken, if none are.
     pub read_only: Option<String>,
     /// Edits that the document's state or the limits forbid.

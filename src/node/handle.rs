@@ -2,7 +2,7 @@
 
 use super::{
     Ambient, Error, ListQuery, Page, Reading, Representation, StartError, Taken, Write, Written,
-    committer::{self, Group},
+    committer::{self, Order},
     feed::Board,
     figures::{Figures, Loaded, Metrics, ShardMetrics},
     guard::Guard,
@@ -14,7 +14,7 @@ use super::{
     worker::Worker,
 };
 use crate::{
-    doc::{Document, Form, Limits, Sender},
+    doc::{Document, Form, Limits, Refusal, RefusalKind, Sender},
     ident::{Collection, IncarnationId, Key, Name, NodeId, Version},
     store::{Backup, BackupError, CollectionCount, Durability, Engine, Fresh, Store},
 };
@@ -38,7 +38,7 @@ use tokio::{
 };
 
 /// A thread that runs Automerge on deep documents needs a deep stack.
-const STACK_BYTES: usize = 16 << 20;
+pub(super) const STACK_BYTES: usize = 16 << 20;
 /// Most threads of one shard that wait for the disk or help. Each keeps some memory of its own.
 const BLOCKING_THREADS_MAX: usize = 8;
 
@@ -100,6 +100,8 @@ struct Inner {
     ended: watch::Receiver<bool>,
     /// One backup is made at a time.
     backup: tokio::sync::Mutex<()>,
+    /// One thing leaves quarantine at a time.
+    quarantining: tokio::sync::Mutex<()>,
     /// Who waits for the feed.
     board: Arc<Board>,
 }
@@ -172,17 +174,18 @@ impl Node {
             let _ = ending.send(true);
         })?;
         let shards = Mutex::new(senders);
-        let (started, backup) = (Instant::now(), tokio::sync::Mutex::default());
+        let (backup, quarantining) = Default::default();
         let inner = Inner {
             store,
             status,
             metrics,
             shard_metrics,
-            started,
+            started: Instant::now(),
             options,
             shards,
             ended: gone,
             backup,
+            quarantining,
             board,
         };
         Ok(Self(Arc::new(inner)))
@@ -191,6 +194,21 @@ impl Node {
     /// What is stored.
     pub(super) fn store(&self) -> &Arc<Store> {
         &self.0.store
+    }
+
+    /// Whether writes are taken.
+    pub(super) fn status(&self) -> &Status {
+        &self.0.status
+    }
+
+    /// Clock and chance.
+    pub(super) fn ambient(&self) -> &Ambient {
+        &self.0.options.ambient
+    }
+
+    /// Held by whoever takes something out of quarantine.
+    pub(super) fn quarantining(&self) -> &tokio::sync::Mutex<()> {
+        &self.0.quarantining
     }
 
     /// Who waits for the feed.
@@ -265,7 +283,12 @@ impl Node {
         let waiting = shards.iter().map(|shard| shard.max_capacity() - shard.capacity());
         let waiting: usize = waiting.sum();
         drop(shards);
+        let (quarantined, quarantined_changes) = store.quarantine_size();
         Figures {
+            quarantined,
+            quarantined_changes,
+            orphans: store.orphans(),
+            subscriptions: self.0.board.subscriptions(),
             uptime: self.0.started.elapsed(),
             documents: counts.iter().map(|count| count.documents).sum(),
             deleted: counts.iter().map(|count| count.deleted).sum(),
@@ -321,7 +344,12 @@ impl Node {
     pub async fn admit(&self, name: &Name, bytes: Bytes, sender: Sender) -> Result<Taken, Error> {
         self.0.status.check_writable()?;
         let left = self.0.store.orphan_bytes_left();
-        self.ask(name, |reply| Task::Admit { bytes, sender, left, reply }).await
+        let sent = bytes.clone();
+        let taken = self.ask(name, |reply| Task::Admit { bytes, sender, left, reply }).await;
+        if let Err(Error::Refused(Refusal { kind: RefusalKind::Broken, detail, .. })) = &taken {
+            self.set_aside(name, sent, detail.clone()).await;
+        }
+        taken
     }
 
     /// Makes a write, and waits until it is durable.
@@ -459,6 +487,12 @@ impl Node {
         Ok(answer)
     }
 
+    /// Some shard, for what is of no document of its own.
+    pub(super) fn any_shard(&self) -> Result<mpsc::Sender<Event>, Error> {
+        let shards = self.0.shards.lock().unwrap_or_else(PoisonError::into_inner);
+        shards.first().cloned().ok_or(Error::Stopping)
+    }
+
     fn shard(&self, name: &Name) -> Result<mpsc::Sender<Event>, Error> {
         let shards = self.0.shards.lock().unwrap_or_else(PoisonError::into_inner);
         let first = u64::from_be_bytes(name.id().to_bytes()[..8].try_into().unwrap_or_default());
@@ -481,7 +515,7 @@ fn start_shards(
     options: &Options,
     store: &Arc<Store>,
     status: &Arc<Status>,
-    commits: &mpsc::Sender<Group>,
+    commits: &mpsc::Sender<Order>,
 ) -> Result<Shards, StartError> {
     let shard_count = options.shards.max(1);
     let helpers = Arc::new(Semaphore::new(options.helpers.clamp(1, BLOCKING_THREADS_MAX / 2)));

@@ -9,7 +9,7 @@
 //! feed        what was committed, and who waits for more
 //! orphans     changes that wait for others      look      what is read off a document
 //! past        changes, differences, history, blame, conflicts
-//! figures     what it counts of itself
+//! quarantine  what does not load, or broke it   figures   what it counts of itself
 //! status      whether writes are taken              guard     looks at the disk and the engine
 //! check       what is wrong with a closed store     repair    what can be read of it, made sound
 //! ```
@@ -37,6 +37,7 @@ mod handle;
 mod look;
 mod orphans;
 mod past;
+mod quarantine;
 mod read;
 mod repair;
 mod resident;
@@ -54,8 +55,11 @@ pub use error::{Error, StartError};
 pub use feed::{Filter, Row as FeedRow, SUBSCRIPTIONS_MAX, Since, Stretch, Subscription};
 pub use figures::{Figures, Loaded};
 pub use handle::{Node, Options, Writing};
+pub use quarantine::Released;
 pub use read::{ListQuery, Page, Reading, Representation, Row};
 pub use repair::repair;
 pub use write::{Once, Precondition, Taken, Write, Written};
 
-pub use crate::store::{Backup, BackupError, CollectionCount, Durability, Health, Usage};
+pub use crate::store::{
+    Backup, BackupError, CollectionCount, Durability, Health, Held, Usage, What,
+};

@@ -14,12 +14,12 @@ use super::{
     orphans::Nursery,
     resident::{Around, HEAVY, Prepared, Resident},
     status::Status,
-    task::{Command, Task},
+    task::{Command, Reply, Task},
 };
 use crate::{
     doc::{Actor, Document, Limits},
-    ident::{DocumentId, Name},
-    store::{KeptAnswers, NewView, Track},
+    ident::{DocumentId, Name, QuarantineId},
+    store::{Aside, Commit, KeptAnswers, NewView, Track},
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -52,6 +52,25 @@ pub(super) enum Event {
     Done(Box<Done>),
     /// A second has passed. Sent only while there is a view to be made.
     Tick,
+    /// For the committer, past all documents.
+    Apart(Box<Apart>),
+}
+
+/// What is written and is no edit of a loaded document.
+#[derive(Debug)]
+pub(super) enum Apart {
+    /// Put something into quarantine.
+    SetAside {
+        name: Name,
+        aside: Aside,
+        why: String,
+        time_seconds: i64,
+        reply: Option<Reply<bool>>,
+    },
+    /// Take a document out of quarantine.
+    Release { commit: Box<Commit>, reply: Reply<()> },
+    /// Forget something in quarantine.
+    Forget { id: QuarantineId, reply: Reply<bool> },
 }
 
 /// A document out of the store.
@@ -71,6 +90,7 @@ pub(super) enum Effect {
         actor: Actor,
     },
     Commit(Ticket),
+    Apart(Box<Apart>),
     /// Do it on another thread, and tell when it is done.
     HandOut(Box<Job>),
 }
@@ -238,6 +258,7 @@ impl Shard {
             }
             Event::Done(done) => self.done(*done, effects),
             Event::Tick => self.tick(effects),
+            Event::Apart(apart) => effects.push(Effect::Apart(apart)),
         }
     }
 
@@ -311,6 +332,15 @@ impl Shard {
                 }
             }
             Err(error) => {
+                if let Error::Damaged(why) = &error {
+                    effects.push(Effect::Apart(Box::new(Apart::SetAside {
+                        name: name.clone(),
+                        aside: Aside::Document,
+                        why: why.clone(),
+                        time_seconds: self.ambient.unix_seconds(),
+                        reply: None,
+                    })));
+                }
                 let Some(Slot::Loading(tasks)) = self.documents.remove(id) else { return };
                 for task in tasks {
                     task.fail(error.clone());

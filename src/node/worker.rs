@@ -2,7 +2,7 @@
 
 use super::{
     Error,
-    committer::Group,
+    committer::{Group, Order},
     figures::{ShardMetrics, nanoseconds},
     orphans::Nursery,
     read::blocking,
@@ -14,7 +14,11 @@ use crate::{
     store::{Store, Stored, Track},
 };
 use bytes::Bytes;
-use std::{sync::Arc, time::Duration};
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    time::Duration,
+};
 use tokio::{
     sync::{
         Semaphore,
@@ -42,7 +46,7 @@ pub(super) struct Worker {
     /// From loads and the committer; as many as the shard has asked for.
     pub(super) events: UnboundedReceiver<Event>,
     pub(super) events_sender: UnboundedSender<Event>,
-    pub(super) commits: Sender<Group>,
+    pub(super) commits: Sender<Order>,
     /// A permit for each job that runs, over all shards.
     pub(super) helpers: Arc<Semaphore>,
 }
@@ -85,9 +89,16 @@ impl Worker {
                 Effect::Load { name, actor } => self.load(name, actor),
                 Effect::Commit(ticket) => commits.push(ticket),
                 Effect::HandOut(job) => self.hand_out(*job),
+                Effect::Apart(apart) => {
+                    if self.commits.send(Order::Apart(apart)).await.is_err() {
+                        return false;
+                    }
+                }
             }
         }
-        commits.is_empty() || self.commits.send(Group { shard: self.index, commits }).await.is_ok()
+        let group = Order::Group(Group { shard: self.index, commits });
+        matches!(&group, Order::Group(Group { commits, .. }) if commits.is_empty())
+            || self.commits.send(group).await.is_ok()
     }
 
     fn hand_out(&self, job: Job) {
@@ -146,8 +157,12 @@ async fn load(store: Arc<Store>, name: Name, actor: Actor) -> Result<Box<Loaded>
 /// The document that stored chunks make.
 fn read(stored: Stored, actor: Actor) -> Result<Box<Loaded>, Error> {
     let Stored { head, chunks, track, orphans } = stored;
-    let chunks = chunks.iter().map(|chunk| &chunk[..]);
-    let document = Document::load(chunks, &head.standing, &head.version, actor)
-        .map_err(|damaged| Error::Damaged(damaged.to_string()))?;
+    let load = || {
+        let chunks = chunks.iter().map(|chunk| &chunk[..]);
+        Document::load(chunks, &head.standing, &head.version, actor)
+    };
+    let loaded = catch_unwind(AssertUnwindSafe(load));
+    let loaded = loaded.map_err(|_| Error::Damaged("loading it panics".to_owned()))?;
+    let document = loaded.map_err(|damaged| Error::Damaged(damaged.to_string()))?;
     Ok(Box::new(Loaded { document, track, orphans: Nursery::new(orphans) }))
 }

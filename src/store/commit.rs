@@ -11,6 +11,7 @@ use super::{
     kept::{Kept, KeptName},
     key::{self, ChunkAt, Family, SysKey},
     orphan::Orphans,
+    quarantine,
     read::Store,
     row::{self, Chunk, FeedRow, Head, Origin, View},
     track::{Last, Track},
@@ -120,12 +121,24 @@ impl Committer {
         let mut group = Group::new(&store);
         let places: Vec<_> = commits.into_iter().map(|commit| group.add(commit)).collect();
         let batch = group.batch();
-        if !batch.is_empty() {
-            let done = store.engine.commit(batch, self.durability);
-            done.map_err(|error| self.fail(error))?;
-        }
+        self.write_batch(batch)?;
         let receipts = group.publish();
         Ok(places.into_iter().map(|place| place.map(|place| receipts[place])).collect())
+    }
+
+    /// What it writes to.
+    pub(super) fn store(&self) -> &Arc<Store> {
+        &self.store
+    }
+
+    /// Writes rows that belong together.
+    pub(super) fn write_batch(&mut self, batch: Batch) -> Result<(), CommitError> {
+        self.check()?;
+        if batch.is_empty() {
+            return Ok(());
+        }
+        let done = self.store.engine.commit(batch, self.durability);
+        done.map_err(|error| self.fail(error))
     }
 
     /// Syncs what was written as [`Durability::Relaxed`].
@@ -241,7 +254,11 @@ impl<'a> Group<'a> {
             planned.put_view(&mut batch);
             planned.put_feed(&mut batch);
             planned.put_head(&mut batch);
-            planned.orphans.write(planned.track.name().id(), &mut batch);
+            let id = planned.track.name().id();
+            planned.orphans.write(id, &mut batch);
+            if planned.was_quarantined() {
+                quarantine::take_out(self.store, id, &mut batch);
+            }
         }
         self.gone = self.store.kept.prepare(&self.kept, &mut batch);
         batch
@@ -319,6 +336,7 @@ struct Planned {
 struct Before {
     seq: u64,
     deleted: bool,
+    quarantined: bool,
 }
 
 impl Planned {
@@ -327,8 +345,10 @@ impl Planned {
         let track = Arc::clone(&commit.track);
         let (before, head, snapshot_bytes) = match &track.lock().last {
             Some(last) => {
-                let before = Before { seq: last.head.seq, deleted: last.head.deleted };
-                (Some(before), last.head.clone(), last.snapshot_bytes)
+                let Head { seq, deleted, quarantined, .. } = last.head;
+                // Only what takes a document out of quarantine comes with such a track.
+                let head = Head { quarantined: false, ..last.head.clone() };
+                (Some(Before { seq, deleted, quarantined }), head, last.snapshot_bytes)
             }
             None => (None, unwritten(&track, collection), 0),
         };
@@ -347,6 +367,10 @@ impl Planned {
             snapshot_bytes,
             orphans: Orphans::default(),
         }
+    }
+
+    fn was_quarantined(&self) -> bool {
+        self.before.as_ref().is_some_and(|before| before.quarantined)
     }
 
     fn absorb(&mut self, commit: Commit) {
@@ -472,7 +496,14 @@ impl Planned {
 
     fn publish(self, store: &Store) -> Receipt {
         let presence = |deleted| if deleted { Presence::Deleted } else { Presence::Live };
-        let was = self.before.map_or(Presence::Absent, |before| presence(before.deleted));
+        let was = match &self.before {
+            Some(before) if !before.quarantined => presence(before.deleted),
+            Some(_) => {
+                store.ward.leave(self.track.name().id());
+                Presence::Absent
+            }
+            None => Presence::Absent,
+        };
         // The collection was found or added before.
         let _ = store.catalog.count(self.head.collection, was, presence(self.head.deleted));
         let receipt = Receipt { seq: self.head.seq };

@@ -8,13 +8,15 @@ use super::{
     kept::KeptAnswers,
     key::{self, Family, SysKey},
     orphan::Waiting,
+    quarantine::Ward,
     read::Store,
     row::{self, Head, Incarnation},
     walk::walk,
 };
-use crate::ident::{IncarnationId, NodeId};
+use crate::ident::{DocumentId, IncarnationId, NodeId};
 use bytes::Bytes;
 use std::{
+    collections::BTreeSet,
     ops::ControlFlow,
     sync::{Arc, atomic::AtomicU64},
 };
@@ -69,6 +71,7 @@ impl Store {
         let last_seq = last_feed_seq(&*engine)?.max(heads.last_seq);
         let kept = KeptAnswers::read(&*engine)?;
         let waiting = Waiting::read(&*engine)?;
+        let ward = Ward::read(&*engine, heads.quarantined)?;
         let mut incarnations = read_incarnations(&*engine)?;
         if incarnations.iter().any(|earlier| earlier.id == fresh.incarnation) {
             return Err(OpenError::IncarnationUsed(fresh.incarnation));
@@ -96,6 +99,7 @@ impl Store {
             damaged_heads: heads.damaged,
             kept: Arc::new(kept),
             waiting,
+            ward,
         });
         Ok((Arc::clone(&store), Committer::new(store, durability, full)))
     }
@@ -125,6 +129,7 @@ impl Store {
             damaged_heads: 0,
             kept: Arc::default(),
             waiting: Waiting::default(),
+            ward: Ward::default(),
         }))
     }
 }
@@ -239,17 +244,19 @@ fn scan_sys(
 struct Heads {
     last_seq: u64,
     damaged: u64,
+    quarantined: BTreeSet<DocumentId>,
 }
 
 /// Counts the documents of every collection. One bad head is one bad document: it is counted apart,
 /// and the rest is opened.
 fn count_heads(engine: &dyn Engine, catalog: &Catalog) -> Result<Heads, OpenError> {
-    let mut heads = Heads { last_seq: 0, damaged: 0 };
+    let mut heads = Heads { last_seq: 0, damaged: 0, quarantined: BTreeSet::new() };
     let (mut gaps, mut failed) = (0, None);
     let mut row = |key: &[u8], value: &[u8]| {
         let counted = Head::decode(key, value).ok().and_then(|head| {
             heads.last_seq = heads.last_seq.max(head.seq);
             if head.quarantined {
+                heads.quarantined.extend(key::decode_head(key));
                 return catalog.name(head.collection).map(drop);
             }
             let presence = if head.deleted { Presence::Deleted } else { Presence::Live };

@@ -31,6 +31,8 @@ pub(super) enum Kind {
     Incarnation = 18,
     Collection = 19,
     Quarantined = 32,
+    Note = 33,
+    Changes = 34,
 }
 
 /// Fills in the header of a frame: `bytes` is [`HEADER_BYTES`] of room, then the payload.

@@ -66,6 +66,7 @@ pub use format::Fresh;
 pub use kept::{KEPT_MAX, KEPT_SECONDS, Kept, KeptAnswers, KeptName};
 pub use memory::{Crash, Fault, MemoryEngine};
 pub use orphan::{ORPHAN_BYTES_MAX, ORPHANS_MAX, Orphans};
+pub use quarantine::{Aside, CHANGES_BYTES_MAX, CHANGES_MAX, Held, Remains, What};
 pub use read::{Feed, FeedEntry, FeedQuery, List, Page, Store, Stored};
 pub use repair::{Loss, Mended, Remade, Remake, Repair, Repaired, rename_node, repair};
 #[cfg(feature = "rocksdb")]

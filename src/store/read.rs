@@ -7,6 +7,7 @@ use super::{
     kept::KeptAnswers,
     key::{self, ChunkAt, Family},
     orphan::{self, ORPHAN_BYTES_TOTAL_MAX, Waiting},
+    quarantine::Ward,
     row::{Chunk, FeedRow, Head, Incarnation, Origin, View},
     track::{Last, Track},
 };
@@ -35,6 +36,7 @@ pub struct Store {
     pub(super) damaged_heads: u64,
     pub(super) kept: Arc<KeptAnswers>,
     pub(super) waiting: Waiting,
+    pub(super) ward: Ward,
 }
 
 /// A document, as it is stored.

@@ -383,12 +383,14 @@ impl<'a> Work<'a> {
         if !self.done.insert(name.id()) {
             return;
         }
-        if let Some(head) = known.head.as_ref().filter(|head| head.quarantined) {
-            // Its bytes are kept already.
+        let chunks = self.chunks(name.id());
+        if let Some(head) = known.head.as_ref().filter(|head| head.quarantined)
+            && (chunks.rows.len() + chunks.bad.len(), &chunks.why) == (0, &None)
+        {
+            // An earlier repair keeps its bytes.
             let (head, feed) = (head.clone(), known.feed);
             return self.put_quarantined(name, &head, feed);
         }
-        let chunks = self.chunks(name.id());
         let bytes: Vec<_> = chunks.rows.iter().map(|(_, _, chunk)| chunk.bytes().clone()).collect();
         let remade = match &chunks.why {
             Some(why) => Err(why.clone()),
@@ -494,6 +496,8 @@ impl<'a> Work<'a> {
         };
         let at = format!("{}/{}", name.collection(), name.key());
         self.tell(Loss::Quarantined, &at, &why);
+        let (key, value) = quarantine::note(name.id(), why, 0);
+        self.put(Family::Kept, key, value);
         self.put_quarantined(name, &head, known.feed);
     }
 

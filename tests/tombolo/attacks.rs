@@ -108,7 +108,7 @@ fn column_bomb(bytes: usize) -> Vec<u8> {
 
 /// Every attack that is refused by what its bytes say.
 pub(crate) fn all() -> Vec<Attack> {
-    use RefusalKind::{BadChanges, TooDeep, TooLarge};
+    use RefusalKind::{BadChanges, Broken, TooDeep, TooLarge};
     let victim_change = victim().get_changes(&[])[1].clone();
     let mut attacks = Vec::new();
     let mut attack = |name, bytes, refused, because| {
@@ -188,7 +188,7 @@ pub(crate) fn all() -> Vec<Attack> {
         change.columns[1].1 = forge::literals(&[forge::number(900)]);
         change.chunk()
     };
-    attack("an operation on no object", object, BadChanges, "");
+    attack("an operation on no object", object, Broken, "");
     let pred = {
         let mut change =
             Forged::read(&honest_of(8, |document| document.put(ROOT, "title", "x").unwrap()));
@@ -281,6 +281,7 @@ fn a_node_refuses_every_attack_and_goes_on() {
     let before = read(&mut client, "victim");
     let mut outcomes: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     let mut held = process.resident_bytes();
+    let mut broken = Vec::new();
     for attack in all() {
         outcomes.entry(bare(&attack.bytes, folder.path())).or_default().push(attack.name);
         let sender = std::thread::scope(|scope| {
@@ -297,6 +298,10 @@ fn a_node_refuses_every_attack_and_goes_on() {
         });
         let (status, problem) = sender;
         assert!(matches!(status, 400 | 413 | 422), "{}: {status} {problem}", attack.name);
+        if attack.refused == RefusalKind::Broken {
+            assert_eq!(problem["code"], "quarantined_changes", "{}", attack.name);
+            broken.push(attack.bytes.clone());
+        }
         assert_eq!(read(&mut client, "victim"), before, "{}", attack.name);
         let now = process.resident_bytes();
         assert!(now < held + GROWTH_MAX, "{}: from {held} to {now} bytes", attack.name);
@@ -306,6 +311,18 @@ fn a_node_refuses_every_attack_and_goes_on() {
     for outcome in ["ends the process", "panics"] {
         assert!(outcomes.contains_key(outcome), "an attack is one: {outcomes:?}");
     }
+    // What broke Automerge behind the gate is there to be looked at, and nothing else is.
+    let list = client.send("GET", "/v1/_quarantine", &[], b"").unwrap().body;
+    let list: serde_json::Value = serde_json::from_slice(&list).unwrap();
+    let mut seen: Vec<Vec<u8>> = Vec::new();
+    for held in list["quarantined"].as_array().unwrap() {
+        assert_eq!((&held["kind"], &held["key"]), (&"changes".into(), &"victim".into()));
+        let path = format!("/v1/_quarantine/{}", held["id"].as_str().unwrap());
+        seen.push(client.send("GET", &path, &[], b"").unwrap().body);
+    }
+    broken.sort();
+    seen.sort();
+    assert_eq!(seen, broken);
     // The document takes what is good, as before.
     assert_eq!(post(&mut client, "victim", honest().raw_bytes()).0, 200);
     assert!(read(&mut client, "victim").1.ends_with(br#""other":1,"title":"after"}"#));

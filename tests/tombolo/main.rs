@@ -44,6 +44,7 @@ mod once;
 mod past;
 mod process;
 mod properties;
+mod quarantine;
 mod readme;
 mod roundtrip;
 mod wire;

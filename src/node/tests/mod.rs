@@ -1,4 +1,5 @@
 //! The room's state machines, driven by hand: every effect is performed when a test says so.
 
 mod guard;
+mod quarantine;
 mod shard;

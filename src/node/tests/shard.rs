@@ -118,6 +118,7 @@ impl Bench {
                         });
                     }
                     Effect::HandOut(job) => jobs.push(*job),
+                    Effect::Apart(apart) => panic!("{apart:?}"),
                 }
             }
         }

@@ -5,6 +5,7 @@ mod conformance;
 #[cfg(feature = "rocksdb")]
 mod disk;
 mod opening;
+mod quarantine;
 mod reading;
 mod upkeep;
 
