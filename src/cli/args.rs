@@ -3,7 +3,7 @@
 use super::pasted::{self, NoVersion};
 use crate::{
     doc::Pointer,
-    ident::{Collection, Key, Version},
+    ident::{Collection, Key, QuarantineId, Version},
 };
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde::{Deserialize, Serialize};
@@ -92,6 +92,18 @@ pub(crate) enum Command {
     Ls(Ls),
     /// Tell of documents as they are written, one a line, until ended
     Watch(Watch),
+    /// Tell what each change of a document did, the latest first
+    History(History),
+    /// Tell what changed from one version of a document to another
+    Diff(Diff),
+    /// Tell which change set each value that a document shows
+    Blame(Blame),
+    /// List the documents with conflicts, or the values in conflict of one
+    Conflicts(Conflicts),
+    /// Bring a document back to what it was, by a new change
+    Revert(Revert),
+    /// See and settle what does not load, or broke what took it in
+    Quarantine(Quarantine),
     /// Write many documents, out of files
     Import(Import),
     /// Write all documents of a collection to a file or standard output, one a line
@@ -284,6 +296,105 @@ pub(crate) struct Watch {
     pub(crate) values: bool,
 }
 
+#[derive(Debug, Args)]
+pub(crate) struct History {
+    #[command(flatten)]
+    pub(crate) remote: Remote,
+    #[command(flatten)]
+    pub(crate) document: Document,
+    /// Most changes [default: all]
+    #[arg(long, value_name = "COUNT", value_parser = count)]
+    pub(crate) limit: Option<usize>,
+}
+
+/// A number of things, at least 1.
+fn count(text: &str) -> Result<usize, String> {
+    let count = text.parse().ok().filter(|count| 0 < *count);
+    count.ok_or_else(|| "a number, at least 1".to_owned())
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Diff {
+    #[command(flatten)]
+    pub(crate) remote: Remote,
+    #[command(flatten)]
+    pub(crate) document: Document,
+    /// From this version
+    #[arg(value_parser = pasted::version)]
+    pub(crate) from: Version,
+    /// To this one [default: now]
+    #[arg(value_parser = pasted::version)]
+    pub(crate) to: Option<Version>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Blame {
+    #[command(flatten)]
+    pub(crate) remote: Remote,
+    #[command(flatten)]
+    pub(crate) document: Document,
+    /// Only what is at this place and below it: a JSON Pointer, such as `/address/city`
+    #[arg(value_parser = pointer)]
+    pub(crate) path: Option<Pointer>,
+}
+
+fn pointer(text: &str) -> Result<Pointer, String> {
+    text.parse().map_err(|_| "no JSON Pointer (RFC 6901)".to_owned())
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Conflicts {
+    #[command(flatten)]
+    pub(crate) remote: Remote,
+    /// The collection
+    pub(crate) collection: Collection,
+    /// The key; nothing: all documents that hold conflicts
+    pub(crate) key: Option<Key>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Revert {
+    #[command(flatten)]
+    pub(crate) remote: Remote,
+    #[command(flatten)]
+    pub(crate) document: Document,
+    /// What it was at this version
+    #[arg(value_parser = pasted::version)]
+    pub(crate) version: Version,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Quarantine {
+    #[command(flatten)]
+    pub(crate) remote: Remote,
+    #[command(subcommand)]
+    pub(crate) what: Ward,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Ward {
+    /// List what is there
+    Ls,
+    /// Write the bytes that are kept to standard output, or to a new file
+    Show {
+        /// Its id
+        id: QuarantineId,
+        /// The file
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
+    /// Take a document back with whatever of it is whole, or try changes once more
+    Release {
+        /// Its id
+        id: QuarantineId,
+    },
+    /// Forget it: a document is then one that nobody has written
+    Drop {
+        /// Its id
+        id: QuarantineId,
+    },
+}
+
 /// Writes every row of the files as a document, in place of what is there under its key. Files are
 /// JSON, one value a line or one array, also compressed by gzip or zstd.
 ///
@@ -335,8 +446,7 @@ impl FromStr for Field {
         if !text.starts_with('/') {
             return Ok(Self(vec![text.to_owned()]));
         }
-        let pointer: Pointer = text.parse().map_err(|_| "no JSON Pointer (RFC 6901)".to_owned())?;
-        Ok(Self(pointer.0))
+        pointer(text).map(|pointer| Self(pointer.0))
     }
 }
 

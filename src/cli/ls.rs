@@ -3,16 +3,13 @@
 use super::{
     args::{Format, Ls, Voice},
     client::{Call, Client},
+    listing::Listing,
     output,
 };
 use crate::ident::Collection;
 use anyhow::Context;
 use hyper::Method;
 use serde::{Deserialize, Serialize};
-use std::io::{self, BufWriter, Write};
-
-/// Rows by which the columns of a table are measured; more rows begin a new measure.
-const TABLE_ROWS: usize = 1000;
 
 /// Runs the command.
 pub(crate) async fn run(client: &Client, line: &Ls, voice: Voice) -> anyhow::Result<()> {
@@ -72,13 +69,15 @@ async fn documents(
         call = call.query("prefix", prefix);
     }
     let mut body = client.open(call).await?.into_body();
-    let mut list = List::new(format);
+    let mut list = Listing::new(format, &["KEY", "CONFLICTS", "VERSION"]);
     let mut rest = Vec::new();
     while let Some(bytes) = client.next(&mut body).await? {
         rest.extend_from_slice(&bytes);
         let whole = rest.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1);
         for line in rest[..whole].split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
-            list.row(line)?;
+            list.row(line, |row: Row| {
+                vec![row.key, row.conflicts.to_string(), row.version.join(".")]
+            })?;
         }
         rest.drain(..whole);
     }
@@ -90,55 +89,4 @@ struct Row {
     key: String,
     version: Vec<String>,
     conflicts: u32,
-}
-
-/// A list on its way to standard output.
-struct List {
-    out: BufWriter<io::Stdout>,
-    format: Format,
-    rows: usize,
-    waiting: Vec<Vec<String>>,
-}
-
-impl List {
-    fn new(format: Format) -> Self {
-        Self { out: BufWriter::new(io::stdout()), format, rows: 0, waiting: Vec::new() }
-    }
-
-    fn row(&mut self, line: &[u8]) -> anyhow::Result<()> {
-        match self.format {
-            Format::Ndjson => {
-                self.out.write_all(line)?;
-                self.out.write_all(b"\n")?;
-            }
-            Format::Json => {
-                self.out.write_all(if self.rows == 0 { b"[" } else { b",\n" })?;
-                self.out.write_all(line)?;
-            }
-            Format::Table => {
-                let row: Row = serde_json::from_slice(line).context("a row is no document")?;
-                self.waiting.push(vec![row.key, row.conflicts.to_string(), row.version.join(".")]);
-                if self.waiting.len() == TABLE_ROWS {
-                    self.print()?;
-                }
-            }
-        }
-        self.rows += 1;
-        Ok(())
-    }
-
-    fn end(mut self) -> anyhow::Result<()> {
-        match self.format {
-            Format::Ndjson => {}
-            Format::Json => self.out.write_all(if self.rows == 0 { b"[]\n" } else { b"]\n" })?,
-            Format::Table if self.rows == 0 || !self.waiting.is_empty() => self.print()?,
-            Format::Table => {}
-        }
-        Ok(self.out.flush()?)
-    }
-
-    fn print(&mut self) -> io::Result<()> {
-        let rows = std::mem::take(&mut self.waiting);
-        writeln!(self.out, "{}", output::table(&["KEY", "CONFLICTS", "VERSION"], &rows))
-    }
 }

@@ -7,27 +7,34 @@
 
 mod args;
 mod backup;
+mod blame;
 #[cfg(feature = "rocksdb")]
 mod check;
 mod client;
 mod config;
+mod conflicts;
+mod diff;
 mod export;
 mod failure;
 #[cfg(feature = "rocksdb")]
 mod folder;
 mod get;
+mod history;
 mod import;
 mod input;
+mod listing;
 mod ls;
 mod output;
 mod pasted;
 mod patch;
 mod progress;
 mod put;
+mod quarantine;
 #[cfg(feature = "rocksdb")]
 mod repair;
 #[cfg(feature = "rocksdb")]
 mod restore;
+mod revert;
 mod rm;
 mod row;
 mod rows;

@@ -8,6 +8,7 @@ use anyhow::Context;
 use serde::Deserialize;
 use serde_json::Value;
 use std::io::{self, Read, Write};
+use time::OffsetDateTime;
 
 /// Writes data, and a line's end.
 pub(crate) fn data(bytes: &[u8]) -> io::Result<()> {
@@ -83,6 +84,27 @@ pub(crate) fn body(source: &Source) -> anyhow::Result<Vec<u8>> {
     }
 }
 
+/// Seconds since 1970 as RFC 3339, for people.
+pub(crate) fn time(seconds: i64) -> String {
+    let Ok(time) = OffsetDateTime::from_unix_timestamp(seconds) else { return seconds.to_string() };
+    let (date, clock) = (time.date(), time.time());
+    let (hour, minute, second) = clock.as_hms();
+    format!("{date}T{hour:02}:{minute:02}:{second:02}Z")
+}
+
+/// The beginning of a hash or an actor, which tells it from the others here.
+pub(crate) fn short(hex: &str) -> String {
+    hex.get(..8).unwrap_or(hex).to_owned()
+}
+
+/// Text of a document in a table: what moves a cursor, or ends a line, is escaped.
+pub(crate) fn shown(text: &str) -> String {
+    let escaped = |c: char| {
+        if c.is_control() { c.escape_default().to_string() } else { c.to_string() }
+    };
+    text.chars().map(escaped).collect()
+}
+
 /// Rows of text in columns, the last of which may be as wide as it is.
 pub(crate) fn table(head: &[&str], rows: &[Vec<String>]) -> String {
     let mut widths: Vec<usize> = head.iter().map(|title| title.chars().count()).collect();
@@ -104,6 +126,15 @@ pub(crate) fn table(head: &[&str], rows: &[Vec<String>]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn times_and_texts_are_for_people() {
+        assert_eq!(time(0), "1970-01-01T00:00:00Z");
+        assert_eq!(time(1_714_564_800), "2024-05-01T12:00:00Z");
+        assert_eq!(time(i64::MAX), i64::MAX.to_string());
+        assert_eq!(shown("a\n\u{1b}[2Jé"), "a\\n\\u{1b}[2Jé");
+        assert_eq!((short("0123456789"), short("é")), ("01234567".into(), "é".into()));
+    }
 
     #[test]
     fn a_table_has_straight_columns_and_no_trailing_space() {

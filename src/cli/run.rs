@@ -2,9 +2,10 @@
 
 use super::{
     args::{Command, CommandLine},
-    backup,
+    backup, blame,
     client::Client,
-    export, failure, get, import, ls, output, patch, put, rm, serve, version, watch,
+    conflicts, diff, export, failure, get, history, import, ls, output, patch, put, quarantine,
+    revert, rm, serve, version, watch,
 };
 #[cfg(feature = "rocksdb")]
 use super::{check, repair, restore};
@@ -47,6 +48,24 @@ fn execute(CommandLine { voice, command }: CommandLine) -> anyhow::Result<()> {
         Command::Ls(line) => one_thread()?.block_on(ls::run(&client(&line.remote)?, &line, voice)),
         Command::Watch(line) => {
             one_thread()?.block_on(watch::run(&client(&line.remote)?, &line, voice))
+        }
+        Command::History(line) => {
+            one_thread()?.block_on(history::run(&client(&line.remote)?, &line, voice))
+        }
+        Command::Diff(line) => {
+            one_thread()?.block_on(diff::run(&client(&line.remote)?, &line, voice))
+        }
+        Command::Blame(line) => {
+            one_thread()?.block_on(blame::run(&client(&line.remote)?, &line, voice))
+        }
+        Command::Conflicts(line) => {
+            one_thread()?.block_on(conflicts::run(&client(&line.remote)?, &line, voice))
+        }
+        Command::Revert(line) => {
+            one_thread()?.block_on(revert::run(&client(&line.remote)?, &line, voice))
+        }
+        Command::Quarantine(line) => {
+            one_thread()?.block_on(quarantine::run(&client(&line.remote)?, &line, voice))
         }
         Command::Import(line) => {
             one_thread()?.block_on(import::run(&client(&line.remote)?, &line, voice))

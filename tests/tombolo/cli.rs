@@ -235,3 +235,146 @@ fn the_program_says_which_version_it_is() {
     assert_eq!(words("--version").out, format!("tombolo {version}\n"));
     assert_eq!(words("help").code, 0);
 }
+
+/// The hash of a document's only head.
+fn head(done: &Done) -> String {
+    let written: serde_json::Value = serde_json::from_str(&done.out).unwrap();
+    written["version"][0].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn the_past_is_told_in_tables_and_as_json() {
+    let node = Node::start();
+    let one = head(&node.run("put notes a", r#"{"t":"x\u001b[2J","n":1}"#));
+    let two = head(&node.run("patch notes a", r#"{"n":2,"o":{}}"#));
+    let late = node.run(&format!("put notes a - --parents {one}"), r#"{"t":"x\u001b[2J","n":3}"#);
+    let late: serde_json::Value = serde_json::from_str(&late.out).unwrap();
+    let three = late["version"].as_array().unwrap().iter().find(|hash| **hash != two.as_str());
+    let three = three.unwrap().as_str().unwrap().to_owned();
+
+    let history = node.run("history notes a", "");
+    let changes: serde_json::Value = serde_json::from_str(&history.out).unwrap();
+    assert_eq!(changes.as_array().unwrap().len(), 3, "{history:?}");
+    assert_eq!(node.run("history notes a --limit 2 -o ndjson", "").out.lines().count(), 2);
+    let table = node.run("history notes a -o table", "").out;
+    let lines: Vec<&str> = table.lines().collect();
+    assert!(lines[0].starts_with("TIME ") && lines.len() == 4, "{table}");
+    assert!(lines[3].contains(&one[..8]) && lines[3].contains("replace"), "{table}");
+
+    let diff = node.run(&format!("diff notes a {one} {two}"), "").out;
+    assert_eq!(
+        diff,
+        "[{\"op\":\"replace\",\"path\":\"/n\",\"value\":2},{\"op\":\"add\",\"path\":\"/o\",\"value\":{}}]\n"
+    );
+    let diff = node.run(&format!("diff notes a {one} -o table"), "").out;
+    assert!(diff.starts_with("OP       PATH  VALUE\nreplace  /n    3\n"), "{diff}");
+    assert_eq!(node.run(&format!("diff notes a {one} {two} -o ndjson"), "").out.lines().count(), 2);
+
+    let blame = node.run("blame notes a /n -o table", "").out;
+    let lines: Vec<&str> = blame.lines().collect();
+    assert!(lines.len() == 2 && lines[1].starts_with("/n "), "{blame}");
+    assert!(lines[1].contains(&three[..8]), "{blame}");
+    let blame = node.run("blame notes a", "").out;
+    let leaves: serde_json::Value = serde_json::from_str(&blame).unwrap();
+    assert_eq!(leaves.as_array().unwrap().len(), 3, "{blame}");
+
+    assert!(node.run("conflicts notes -o table", "").out.contains("\na    1          "));
+    let conflicts = node.run("conflicts notes a -o table", "").out;
+    let lines: Vec<&str> = conflicts.lines().collect();
+    assert!(lines.len() == 3 && lines[1].starts_with("/n    *  3 "), "{conflicts}");
+    assert!(lines[2].starts_with("/n       2 "), "{conflicts}");
+    node.run("put notes b", "{}");
+    assert_eq!(node.run("conflicts notes -o ndjson", "").out.lines().count(), 1);
+    assert_eq!(node.run("conflicts notes b", "").out, "[]\n");
+
+    let reverted = node.run(&format!("revert notes a {one} -o table"), "");
+    assert!(reverted.out.starts_with("written notes a\nversion "), "{reverted:?}");
+    assert_eq!(node.run("get notes a", "").out, "{\"n\":1,\"t\":\"x\\u001b[2J\"}\n");
+    assert_eq!(node.run("conflicts notes a", "").out, "[]\n");
+
+    let unknown = "f".repeat(64);
+    for (line, code, talk) in [
+        ("history notes nowhere".to_owned(), 3, "document_not_found"),
+        ("blame notes nowhere".to_owned(), 3, "document_not_found"),
+        (format!("diff notes a {unknown}"), 1, "version_not_found"),
+        (format!("revert notes a {unknown}"), 1, "version_not_found"),
+        ("diff notes a nonsense".to_owned(), 2, "invalid value"),
+        ("blame notes a nonsense".to_owned(), 2, "JSON Pointer"),
+        ("history notes a --limit 0".to_owned(), 2, "at least 1"),
+        ("quarantine show nonsense".to_owned(), 2, "invalid value"),
+        (format!("quarantine drop {}", "0".repeat(32)), 3, "not_found"),
+        (format!("quarantine release {}", "0".repeat(32)), 3, "not_found"),
+        (format!("quarantine show {}", "0".repeat(32)), 3, "not_found"),
+    ] {
+        let done = node.run(&line, "");
+        assert!(done.code == code && done.talk.contains(talk), "{line}: {done:?}");
+    }
+    assert_eq!(node.run("quarantine ls", "").out, "[]\n");
+    node.stop();
+}
+
+#[cfg(feature = "rocksdb")]
+#[test]
+fn a_damaged_document_is_seen_and_settled_on_the_command_line() {
+    use tombolo::store::{
+        Batch, Durability, Engine, Range, RocksEngine, RocksOptions, key::Family,
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let start = || Node { process: Process::start(&data), _folder: tempfile::tempdir().unwrap() };
+    let node = start();
+    for key in ["a", "b"] {
+        node.run(&format!("put notes {key}"), r#"{"n":1}"#);
+        node.run(&format!("patch notes {key}"), r#"{"n":2}"#);
+    }
+    node.stop();
+    // Behind the node's back: the last chunk of each document is cut short.
+    let engine = RocksEngine::open(&data, RocksOptions { blocks_bytes: 1 << 20 }).unwrap();
+    let mut last = std::collections::BTreeMap::new();
+    let visit = &mut |key: &[u8], value: &[u8]| {
+        last.insert(key[..16].to_vec(), (key.to_vec(), value.to_vec()));
+        std::ops::ControlFlow::Continue(())
+    };
+    engine.scan(Family::Chunk, &Range::all(), visit).unwrap();
+    let mut batch = Batch::default();
+    for (key, value) in last.into_values() {
+        batch.put(Family::Chunk, key, value[..value.len() - 1].to_vec().into());
+    }
+    engine.commit(batch, Durability::Sync).unwrap();
+    drop(engine);
+
+    let node = start();
+    for key in ["a", "b"] {
+        let refused = node.run(&format!("patch notes {key}"), r#"{"n":3}"#);
+        assert!(refused.code == 1 && refused.talk.contains("quarantined"), "{refused:?}");
+    }
+    // They are put there while whoever met them is answered; then they are there whatever comes.
+    while node.run("quarantine ls -o ndjson", "").out.lines().count() != 2 {
+        thread::park_timeout(Duration::from_millis(10));
+    }
+    node.process.kill();
+    let node = start();
+    let table = node.run("quarantine ls -o table", "").out;
+    assert!(table.starts_with("ID ") && table.contains("  notes/a  "), "{table}");
+    let id = |key: &str| {
+        let name = format!("  notes/{key}  ");
+        let line = table.lines().find(|line| line.contains(&name)).unwrap();
+        line.split(' ').next().unwrap().to_owned()
+    };
+    let out = folder.path().join("bytes");
+    let show = format!("quarantine show {} --out {}", id("a"), out.display());
+    assert_eq!(node.run(&show, "").code, 0);
+    assert!(50 < std::fs::metadata(&out).unwrap().len());
+    assert_eq!(node.run(&show, "").code, 1, "what is there is not written over");
+    let released = node.run(&format!("quarantine release {} -o table", id("a")), "");
+    assert!(released.out.contains("released notes a, without 1 pieces"), "{released:?}");
+    assert_eq!(node.run("get notes a", "").out, "{\"n\":1}\n");
+    let dropped = node.run(&format!("quarantine drop {}", id("b")), "");
+    assert!(dropped.code == 0 && dropped.talk.starts_with("dropped "), "{dropped:?}");
+    assert_eq!(node.run("get notes b", "").code, 3);
+    assert_eq!(node.run("quarantine ls", "").out, "[]\n");
+    assert_eq!(node.run("put notes b", "{}").code, 0);
+    node.stop();
+    let checked = words(&format!("check --data {}", data.display()));
+    assert_eq!(checked.code, 0, "{checked:?}");
+}
