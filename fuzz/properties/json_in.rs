@@ -17,6 +17,7 @@ const TIGHT: Limits = Limits {
     inflated_bytes_max: 1_000,
     inflation_ratio_max: 1,
     document_operations_max: 3,
+    decoded_operations_max: 3,
 };
 
 /// Holds for `data` as text, and for a value made from `data`, printed and damaged.

@@ -1,10 +1,11 @@
 //! What was typed. What it means is decided elsewhere.
 
+mod past;
+
+pub(crate) use past::{Blame, Conflicts, Diff, History, Quarantine, Revert, Ward};
+
 use super::pasted::{self, NoVersion};
-use crate::{
-    doc::Pointer,
-    ident::{Collection, Key, QuarantineId, Version},
-};
+use crate::ident::{Collection, Key, Version};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde::{Deserialize, Serialize};
 use std::{
@@ -76,6 +77,9 @@ enum Color {
     Never,
 }
 
+/// The command that a node calls, and no person.
+pub(crate) const DECODE: &str = "__decode";
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Run a node
@@ -118,6 +122,18 @@ pub(crate) enum Command {
     Repair(Repair),
     /// Say which version this is
     Version,
+    /// Open documents for a node
+    #[command(name = DECODE, hide = true)]
+    Decode(Decode),
+}
+
+/// The bounds of the documents that are opened.
+#[derive(Debug, Args)]
+pub(crate) struct Decode {
+    /// Bytes of JSON
+    pub(crate) document_bytes: usize,
+    /// Levels
+    pub(crate) depth: usize,
 }
 
 /// What `serve` is told on the command line; it overrides every other source.
@@ -296,105 +312,6 @@ pub(crate) struct Watch {
     pub(crate) values: bool,
 }
 
-#[derive(Debug, Args)]
-pub(crate) struct History {
-    #[command(flatten)]
-    pub(crate) remote: Remote,
-    #[command(flatten)]
-    pub(crate) document: Document,
-    /// Most changes [default: all]
-    #[arg(long, value_name = "COUNT", value_parser = count)]
-    pub(crate) limit: Option<usize>,
-}
-
-/// A number of things, at least 1.
-fn count(text: &str) -> Result<usize, String> {
-    let count = text.parse().ok().filter(|count| 0 < *count);
-    count.ok_or_else(|| "a number, at least 1".to_owned())
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Diff {
-    #[command(flatten)]
-    pub(crate) remote: Remote,
-    #[command(flatten)]
-    pub(crate) document: Document,
-    /// From this version
-    #[arg(value_parser = pasted::version)]
-    pub(crate) from: Version,
-    /// To this one [default: now]
-    #[arg(value_parser = pasted::version)]
-    pub(crate) to: Option<Version>,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Blame {
-    #[command(flatten)]
-    pub(crate) remote: Remote,
-    #[command(flatten)]
-    pub(crate) document: Document,
-    /// Only what is at this place and below it: a JSON Pointer, such as `/address/city`
-    #[arg(value_parser = pointer)]
-    pub(crate) path: Option<Pointer>,
-}
-
-fn pointer(text: &str) -> Result<Pointer, String> {
-    text.parse().map_err(|_| "no JSON Pointer (RFC 6901)".to_owned())
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Conflicts {
-    #[command(flatten)]
-    pub(crate) remote: Remote,
-    /// The collection
-    pub(crate) collection: Collection,
-    /// The key; nothing: all documents that hold conflicts
-    pub(crate) key: Option<Key>,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Revert {
-    #[command(flatten)]
-    pub(crate) remote: Remote,
-    #[command(flatten)]
-    pub(crate) document: Document,
-    /// What it was at this version
-    #[arg(value_parser = pasted::version)]
-    pub(crate) version: Version,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Quarantine {
-    #[command(flatten)]
-    pub(crate) remote: Remote,
-    #[command(subcommand)]
-    pub(crate) what: Ward,
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum Ward {
-    /// List what is there
-    Ls,
-    /// Write the bytes that are kept to standard output, or to a new file
-    Show {
-        /// Its id
-        id: QuarantineId,
-        /// The file
-        #[arg(long, value_name = "FILE")]
-        out: Option<PathBuf>,
-    },
-    /// Take a document back with whatever of it is whole, or try changes once more
-    Release {
-        /// Its id
-        id: QuarantineId,
-    },
-    /// Forget it: a document is then one that nobody has written
-    Drop {
-        /// Its id
-        id: QuarantineId,
-    },
-}
-
 /// Writes every row of the files as a document, in place of what is there under its key. Files are
 /// JSON, one value a line or one array, also compressed by gzip or zstd.
 ///
@@ -446,7 +363,7 @@ impl FromStr for Field {
         if !text.starts_with('/') {
             return Ok(Self(vec![text.to_owned()]));
         }
-        pointer(text).map(|pointer| Self(pointer.0))
+        past::pointer(text).map(|pointer| Self(pointer.0))
     }
 }
 

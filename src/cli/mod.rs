@@ -13,6 +13,7 @@ mod check;
 mod client;
 mod config;
 mod conflicts;
+mod decode;
 mod diff;
 mod export;
 mod failure;

@@ -4,8 +4,8 @@ use super::{
     args::{Command, CommandLine},
     backup, blame,
     client::Client,
-    conflicts, diff, export, failure, get, history, import, ls, output, patch, put, quarantine,
-    revert, rm, serve, version, watch,
+    conflicts, decode, diff, export, failure, get, history, import, ls, output, patch, put,
+    quarantine, revert, rm, serve, version, watch,
 };
 #[cfg(feature = "rocksdb")]
 use super::{check, repair, restore};
@@ -85,6 +85,7 @@ fn execute(CommandLine { voice, command }: CommandLine) -> anyhow::Result<()> {
             anyhow::bail!("built without storage: there are no data directories")
         }
         Command::Version => version::run(voice),
+        Command::Decode(line) => decode::run(&line),
     }
 }
 

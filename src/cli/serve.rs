@@ -1,18 +1,19 @@
 //! `tombolo serve`: runs a node until it is told to stop.
 
 use super::{
-    args::{LogFormat, Serve, Voice},
+    args::{DECODE, LogFormat, Serve, Voice},
     config::Config,
     failure::Failure,
     output, socket,
 };
 use crate::{
+    doc::Limits,
     http,
     node::{Node, Options},
     store::{self, Engine},
 };
 use anyhow::{Context, bail};
-use std::{sync::Arc, time::Duration};
+use std::{ffi::OsString, sync::Arc, time::Duration};
 use tokio::{
     net::TcpListener,
     signal::unix::{Signal, SignalKind, signal},
@@ -156,10 +157,24 @@ fn start(config: &Config) -> anyhow::Result<Node> {
         durability: config.durability.into(),
         documents_bytes: config.cache.documents_bytes,
         min_free_bytes: config.storage.min_free_bytes,
+        decoder: decoder(&config.document()),
         limits: config.document(),
         ..Options::default()
     };
     Node::start(options, engine(config)?).context("the node does not start")
+}
+
+/// This program again.
+fn decoder(limits: &Limits) -> Vec<OsString> {
+    let bounds =
+        [limits.document_bytes_max, limits.depth_max].map(|bound| bound.to_string().into());
+    match std::env::current_exe() {
+        Ok(program) => [program.into(), DECODE.into()].into_iter().chain(bounds).collect(),
+        Err(error) => {
+            tracing::warn!(%error, "where this program is cannot be told: large documents are refused");
+            Vec::new()
+        }
+    }
 }
 
 #[cfg(feature = "rocksdb")]

@@ -93,7 +93,9 @@ pub(super) fn of_document(
         }
         *total = counter.end()?;
     }
-    let [_, operations] = totals;
+    let [changes, mut operations] = totals;
+    // A change without operations is one more thing to take in.
+    operations.operations = operations.operations.max(changes.operations);
     Ok(operations)
 }
 

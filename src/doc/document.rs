@@ -166,6 +166,16 @@ impl Document {
         (&self.history, &mut self.verified)
     }
 
+    /// What the gate knows of it.
+    pub(super) fn verified(&mut self) -> &mut Verified {
+        &mut self.verified
+    }
+
+    /// What it shows now.
+    pub(super) fn scope(&self) -> Scope<'_, Automerge> {
+        Scope::new(self.history.automerge(), &self.standing)
+    }
+
     /// All its changes, loaded, for others to be added.
     pub(super) fn automerge_mut(&mut self) -> &mut Automerge {
         self.filled = None;
@@ -430,7 +440,7 @@ impl Document {
             if let (Some(json), Form::Plain, true) = (&self.filled, form, heads == present) {
                 Printed { json: json.clone(), conflicts: 0, single: true }
             } else if heads == present {
-                print(Scope::new(self.history.automerge(), &self.standing), form)
+                print(self.scope(), form)
             } else {
                 let standing = Standing::at_version(self.history.automerge(), &heads);
                 // Only a transaction reads an old version at one cost for all of its objects.
@@ -443,8 +453,7 @@ impl Document {
 
     /// The document's value, now; `None` if there is nothing to read.
     pub fn value(&self) -> Option<Value> {
-        let scope = Scope::new(self.history.automerge(), &self.standing);
-        (!self.is_absent()).then(|| scope.map_value(&[ROOT]))
+        (!self.is_absent()).then(|| self.scope().map_value(&[ROOT]))
     }
 
     /// Every conflicted place, in the order of the view. None if there is nothing to read.
@@ -452,7 +461,7 @@ impl Document {
         if self.is_absent() {
             return Vec::new();
         }
-        conflict::list(Scope::new(self.history.automerge(), &self.standing))
+        conflict::list(self.scope())
     }
 
     /// Which change set each value that shows at a place and below it, in the order of the view. None if
@@ -461,7 +470,7 @@ impl Document {
         if self.is_absent() {
             return Vec::new();
         }
-        blame::list(Scope::new(self.history.automerge(), &self.standing), within)
+        blame::list(self.scope(), within)
     }
 
     /// The whole document as one snapshot, which [`Document::load`] and every Automerge library

@@ -20,6 +20,7 @@ use super::{
     chunk::{self, Chunk, Inflation, bad},
     document::internal,
     history::History,
+    width::Width,
 };
 use crate::ident::Hash;
 use automerge::{
@@ -93,11 +94,14 @@ pub(super) struct Verified {
     saved_bytes: usize,
     /// Bytes that came from strangers since.
     unverified_bytes: usize,
+    /// How wide it is.
+    width: Width,
 }
 
 impl Verified {
     /// Takes note of changes that have become part of the document.
     pub(super) fn note(&mut self, changes: &[Change]) {
+        self.width.note(changes);
         for change in changes {
             if let Some(last) = &mut self.last {
                 last.insert(change.actor_id().clone(), (change.seq(), change.hash()));
@@ -121,7 +125,7 @@ impl Document {
     /// All of it is taken, or nothing.
     ///
     /// # Errors
-    /// `BadChanges`, `Broken`, `TooLarge`, `TooDeep`; the document is as before.
+    /// `BadChanges`, `Broken`, `Heavy`, `TooLarge`, `TooDeep`; the document is as before.
     pub fn admit(
         &mut self,
         bytes: &[u8],
@@ -171,6 +175,7 @@ impl Document {
         match sender {
             Sender::Stranger if taken_bytes != 0 => {
                 self.check_size(&census, limits)?;
+                self.check_width(limits)?;
                 self.verify_after(taken_bytes)?;
             }
             Sender::Stranger | Sender::Member => {}
@@ -207,8 +212,12 @@ impl Document {
                 Chunk::Document { whole, body } => {
                     let operations_max = limits.document_operations_max;
                     let bytes_max = limits.inflated_bytes_max;
-                    let census =
-                        census::of_document(body, operations_max, bytes_max, &mut inflation)?;
+                    let most = operations_max.max(limits.decoded_operations_max);
+                    let census = census::of_document(body, most, bytes_max, &mut inflation)?;
+                    if operations_max < census.operations {
+                        let why = "a document of more operations than are opened unseen";
+                        return Err(Refusal::new(RefusalKind::Heavy, why));
+                    }
                     unpacked.add(census);
                     let document = load(whole)?;
                     if alone && history.is_empty() {
@@ -282,7 +291,7 @@ impl Document {
     /// Saves the document and loads it again, if strangers have added enough to it since that was
     /// done.
     fn verify_after(&mut self, bytes: usize) -> Result<(), Refusal> {
-        let (_, verified) = self.history_and_verified();
+        let verified = self.verified();
         verified.unverified_bytes += bytes;
         if verified.unverified_bytes < verified.saved_bytes / UNVERIFIED_PART {
             return Ok(());
@@ -292,7 +301,7 @@ impl Document {
         if loaded.is_none_or(|loaded| loaded.get_heads() != self.history().heads()) {
             return Err(broken("changes after which the document does not load as it was saved"));
         }
-        let (_, verified) = self.history_and_verified();
+        let verified = self.verified();
         (verified.saved_bytes, verified.unverified_bytes) = (saved.len(), 0);
         Ok(())
     }
@@ -311,6 +320,14 @@ impl Document {
             let detail = format!("a document is at most {} bytes", limits.document_bytes_max);
             return Err(Refusal::new(RefusalKind::TooLarge, detail));
         }
+        Ok(())
+    }
+
+    /// Step 6, how wide it is.
+    fn check_width(&mut self, limits: &Limits) -> Result<(), Refusal> {
+        let mut width = self.verified().width;
+        width.check(self.scope(), limits)?;
+        self.verified().width = width;
         Ok(())
     }
 

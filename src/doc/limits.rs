@@ -24,6 +24,8 @@ pub struct Limits {
     pub inflation_ratio_max: u64,
     /// Most operations, and most changes, of a foreign document that comes whole.
     pub document_operations_max: u64,
+    /// The same, of one that was opened elsewhere before, where nobody is hurt by it.
+    pub decoded_operations_max: u64,
 }
 
 impl Default for Limits {
@@ -39,11 +41,18 @@ impl Default for Limits {
             inflated_bytes_max: 32 << 20,
             inflation_ratio_max: 200,
             document_operations_max: 1_000_000,
+            decoded_operations_max: 16_000_000,
         }
     }
 }
 
 impl Limits {
+    /// The bounds for what was opened elsewhere before.
+    #[must_use]
+    pub fn decoded(self) -> Self {
+        Self { document_operations_max: self.decoded_operations_max, ..self }
+    }
+
     /// Refuses a value that would nest too deep at `path`. A container inside of `levels` others
     /// nests as deep as they and itself together; what is no container nests nowhere.
     pub(super) fn check_depth(

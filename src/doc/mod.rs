@@ -36,6 +36,7 @@ mod timestamp;
 mod typed;
 mod value;
 mod view;
+mod width;
 mod write;
 
 pub use apply::merge_patch;

@@ -25,6 +25,9 @@ pub enum RefusalKind {
     TooLarge,
     /// Foreign bytes that are no changes of Automerge, or none that this document can take.
     BadChanges,
+    /// A foreign document that is to be opened elsewhere first: it has too many operations to be opened
+    /// unseen.
+    Heavy,
     /// Foreign bytes that passed every check, and on which Automerge broke all the same.
     Broken,
     /// A version names changes that this document does not hold.

@@ -340,7 +340,7 @@ impl From<RefusalKind> for Code {
             RefusalKind::BadPointer => Self::BadPointer,
             RefusalKind::WrongType => Self::WrongType,
             RefusalKind::PatchTestFailed => Self::PatchTestFailed,
-            RefusalKind::TooLarge => Self::TooLarge,
+            RefusalKind::TooLarge | RefusalKind::Heavy => Self::TooLarge,
             RefusalKind::BadChanges => Self::BadChanges,
             RefusalKind::Broken => Self::QuarantinedChanges,
             RefusalKind::VersionNotFound => Self::VersionNotFound,

@@ -1,8 +1,9 @@
 //! The handle of a running node: what its callers see.
 
 use super::{
-    Ambient, Error, ListQuery, Page, Reading, Representation, StartError, Taken, Write, Written,
+    Ambient, Error, ListQuery, Page, Reading, Representation, StartError, Write, Written,
     committer::{self, Order},
+    decoder::Decoder,
     feed::Board,
     figures::{Figures, Loaded, Metrics, ShardMetrics},
     guard::Guard,
@@ -14,12 +15,13 @@ use super::{
     worker::Worker,
 };
 use crate::{
-    doc::{Document, Form, Limits, Refusal, RefusalKind, Sender},
+    doc::{Document, Form, Limits},
     ident::{Collection, IncarnationId, Key, Name, NodeId, Version},
     store::{Backup, BackupError, CollectionCount, Durability, Engine, Fresh, Store},
 };
 use bytes::Bytes;
 use std::{
+    ffi::OsString,
     future::Future,
     io,
     path::PathBuf,
@@ -62,6 +64,9 @@ pub struct Options {
     pub waiting_max: usize,
     /// Bounds of documents and edits.
     pub limits: Limits,
+    /// The program that opens large documents first, and its arguments; empty: there is none, and they
+    /// are refused. It runs [`decode`](super::decode).
+    pub decoder: Vec<OsString>,
     /// Clock and chance.
     pub ambient: Ambient,
 }
@@ -77,6 +82,7 @@ impl Default for Options {
             min_free_bytes: None,
             waiting_max: 4096,
             limits: Limits::default(),
+            decoder: Vec::new(),
             ambient: Ambient::machine(),
         }
     }
@@ -104,6 +110,7 @@ struct Inner {
     quarantining: tokio::sync::Mutex<()>,
     /// Who waits for the feed.
     board: Arc<Board>,
+    decoder: Decoder,
 }
 
 /// A write that its shard has been handed: done once it is durable, or refused. It is made also if
@@ -175,6 +182,7 @@ impl Node {
         })?;
         let shards = Mutex::new(senders);
         let (backup, quarantining) = Default::default();
+        let decoder = Decoder::new(options.decoder.clone());
         let inner = Inner {
             store,
             status,
@@ -187,6 +195,7 @@ impl Node {
             backup,
             quarantining,
             board,
+            decoder,
         };
         Ok(Self(Arc::new(inner)))
     }
@@ -209,6 +218,11 @@ impl Node {
     /// Held by whoever takes something out of quarantine.
     pub(super) fn quarantining(&self) -> &tokio::sync::Mutex<()> {
         &self.0.quarantining
+    }
+
+    /// What opens large documents first.
+    pub(super) fn decoder(&self) -> &Decoder {
+        &self.0.decoder
     }
 
     /// Who waits for the feed.
@@ -335,23 +349,6 @@ impl Node {
         self.ask(name, |reply| Task::Read { what, at, includes, reply }).await
     }
 
-    /// Takes changes that were made elsewhere, all or none, and waits until they are durable. Those
-    /// that rest on changes that are not here wait beside the document, if there is one.
-    ///
-    /// # Errors
-    /// `Refused`; `ReadOnly`, `DiskFull`, `WritesStopped`, `Stalled`, `Damaged`,
-    /// `TooManyCollections`, `Stopping`, `Internal`.
-    pub async fn admit(&self, name: &Name, bytes: Bytes, sender: Sender) -> Result<Taken, Error> {
-        self.0.status.check_writable()?;
-        let left = self.0.store.orphan_bytes_left();
-        let sent = bytes.clone();
-        let taken = self.ask(name, |reply| Task::Admit { bytes, sender, left, reply }).await;
-        if let Err(Error::Refused(Refusal { kind: RefusalKind::Broken, detail, .. })) = &taken {
-            self.set_aside(name, sent, detail.clone()).await;
-        }
-        taken
-    }
-
     /// Makes a write, and waits until it is durable.
     ///
     /// # Errors
@@ -451,7 +448,8 @@ impl Node {
         self.ask(name, |reply| Task::Look(look(passes, at, reply))).await
     }
 
-    async fn ask<T>(
+    /// The answer of its shard to what is wanted of a document.
+    pub(super) async fn ask<T>(
         &self,
         name: &Name,
         task: impl FnOnce(oneshot::Sender<Result<T, Error>>) -> Task,

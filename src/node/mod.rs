@@ -9,7 +9,9 @@
 //! feed        what was committed, and who waits for more
 //! orphans     changes that wait for others      look      what is read off a document
 //! past        changes, differences, history, blame, conflicts
-//! quarantine  what does not load, or broke it   figures   what it counts of itself
+//! admit       changes that were made elsewhere  decoder   a process that opens large documents first
+//! quarantine  what does not load, or broke it
+//! figures     what it counts of itself
 //! status      whether writes are taken              guard     looks at the disk and the engine
 //! check       what is wrong with a closed store     repair    what can be read of it, made sound
 //! ```
@@ -25,10 +27,12 @@
 //! - Every queue is bounded: commands by their channel, what waits for a document by
 //!   `Options::waiting_max`, commits by their channel.
 
+mod admit;
 mod ambient;
 mod cache;
 mod check;
 mod committer;
+mod decoder;
 mod error;
 mod feed;
 mod figures;
@@ -51,6 +55,7 @@ mod write;
 
 pub use ambient::{Ambient, Source};
 pub use check::{Told, check};
+pub use decoder::{DECODER_MEMORY_BYTES, decode};
 pub use error::{Error, StartError};
 pub use feed::{Filter, Row as FeedRow, SUBSCRIPTIONS_MAX, Since, Stretch, Subscription};
 pub use figures::{Figures, Loaded};

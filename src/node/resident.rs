@@ -264,9 +264,9 @@ impl Resident {
                 }
             }
             Task::Look(look) => Answer::Seen(look.take(&self.document)),
-            Task::Admit { bytes, sender, left, reply } => {
-                let done =
-                    status.check_writable().and_then(|()| self.admit(&bytes, sender, left, around));
+            Task::Admit { limits, bytes, sender, left, reply } => {
+                let admit = |()| self.admit(&bytes, sender, left, &limits, around);
+                let done = status.check_writable().and_then(admit);
                 match done {
                     Ok(taken) => Answer::Taken(taken, reply),
                     // Nothing of it rests on anything.
@@ -359,10 +359,10 @@ impl Resident {
         bytes: &[u8],
         sender: Sender,
         left: u64,
+        limits: &Limits,
         around: &Around<'_>,
     ) -> Result<Taken, Error> {
-        let admitted =
-            self.orphans.admit(&mut self.document, bytes, sender, left, around.limits)?;
+        let admitted = self.orphans.admit(&mut self.document, bytes, sender, left, limits)?;
         let Admitted { delta, held, waiting, cloned } = admitted;
         if cloned != 0 {
             let id = self.track.name().id();

@@ -5,7 +5,7 @@ use super::{
     look::{Look, Seen},
 };
 use crate::{
-    doc::Sender,
+    doc::{Limits, Sender},
     ident::{Name, Version},
 };
 use bytes::Bytes;
@@ -34,8 +34,9 @@ pub(super) enum Task {
     },
     /// What is read off the document and changes nothing.
     Look(Box<dyn Look>),
-    /// Foreign bytes, for the gate. `left`: bytes that may wait, of all documents.
+    /// Foreign bytes, for the gate and its limits. `left`: bytes that may wait, of all documents.
     Admit {
+        limits: Box<Limits>,
         bytes: Bytes,
         sender: Sender,
         left: u64,

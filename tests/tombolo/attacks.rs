@@ -108,7 +108,7 @@ fn column_bomb(bytes: usize) -> Vec<u8> {
 
 /// Every attack that is refused by what its bytes say.
 pub(crate) fn all() -> Vec<Attack> {
-    use RefusalKind::{BadChanges, Broken, TooDeep, TooLarge};
+    use RefusalKind::{BadChanges, Broken, Heavy, TooDeep, TooLarge};
     let victim_change = victim().get_changes(&[])[1].clone();
     let mut attacks = Vec::new();
     let mut attack = |name, bytes, refused, because| {
@@ -122,7 +122,8 @@ pub(crate) fn all() -> Vec<Attack> {
     let bomb = forge::deflated(&vec![0; 8 << 20]);
     attack("a change that inflates a thousandfold", bomb, TooLarge, "inflate");
     attack("a deflated column of 64 MiB", column_bomb(64 << 20), TooLarge, "inflate");
-    attack("a document of four million nothings", repeated(4_000_000), TooLarge, "operations");
+    attack("a document of four million nothings", repeated(4_000_000), Heavy, "operations");
+    attack("a document of 20 million nothings", repeated(20_000_000), TooLarge, "operations");
     attack("a bundle", forge::chunk(3, &[0; 40]), BadChanges, "bundle");
     attack("a chunk of an unknown kind", forge::chunk(9, &[]), BadChanges, "unknown kind");
     attack("a thousand objects in each other", nested(1_000), TooDeep, "nested");
@@ -298,7 +299,8 @@ fn a_node_refuses_every_attack_and_goes_on() {
         });
         let (status, problem) = sender;
         assert!(matches!(status, 400 | 413 | 422), "{}: {status} {problem}", attack.name);
-        if attack.refused == RefusalKind::Broken {
+        // Of the heavy one the process died that opened it.
+        if matches!(attack.refused, RefusalKind::Broken | RefusalKind::Heavy) {
             assert_eq!(problem["code"], "quarantined_changes", "{}", attack.name);
             broken.push(attack.bytes.clone());
         }
@@ -372,5 +374,39 @@ fn orphans_wait_up_to_a_bound_and_go_on_after_a_kill() {
     assert_eq!((status, &taken["taken"]), (200, &2.into()), "{taken}");
     let answer = client.send("GET", "/v1/notes/victim", &[], b"").unwrap();
     assert!(answer.body.starts_with(br#"{"a":1,"b":2,"#));
+    process.stop();
+}
+
+/// A text of so many letters, as Automerge saves it.
+fn letters(count: usize) -> Vec<u8> {
+    let mut document = AutoCommit::new();
+    let text = document.put_object(ROOT, "text", ObjType::Text).unwrap();
+    let mut random = fastrand::Rng::with_seed(7);
+    for part in 0..count / 100_000 {
+        let some: String = (0..100_000).map(|_| random.lowercase()).collect();
+        document.splice_text(&text, part * 100_000, 0, &some).unwrap();
+        document.commit();
+    }
+    document.save()
+}
+
+#[test]
+fn a_document_of_more_operations_than_are_opened_unseen_is_opened_elsewhere_first() {
+    let folder = tempfile::tempdir().unwrap();
+    let process = Process::start(&folder.path().join("data"));
+    let mut client = process.client();
+    let before = process.resident_bytes();
+    let (status, taken) = post(&mut client, "text", &letters(1_500_000));
+    assert_eq!((status, &taken["taken"]), (201, &15.into()), "{taken}");
+    let answer = client.send("GET", "/v1/notes/text", &[], b"").unwrap();
+    assert_eq!(answer.body.len(), r#"{"text":""}"#.len() + 1_500_000);
+    eprintln!("grew by {} MiB", (process.resident_bytes() - before) >> 20);
+    // What is too wide is found there, and never opened here.
+    let before = process.resident_bytes();
+    let (status, problem) = post(&mut client, "wide", &repeated(1_000_001));
+    assert_eq!((status, &problem["code"]), (422, &"bad_changes".into()), "{problem}");
+    assert!(problem["detail"].as_str().unwrap().contains("1000000 elements"), "{problem}");
+    assert!(process.resident_bytes() < before + (8 << 20));
+    assert_eq!(client.send("GET", "/v1/notes/wide", &[], b"").unwrap().status, 404);
     process.stop();
 }

@@ -85,7 +85,8 @@ fn check(data: &Path) -> usize {
 /// What a node serves of a damaged directory.
 #[derive(Debug, Default)]
 struct Served {
-    refused: bool,
+    /// Why it did not start.
+    refused: Option<String>,
     right: usize,
     failed: usize,
 }
@@ -93,10 +94,19 @@ struct Served {
 /// Reads every document, one by one and in lists: each is right, or an error.
 async fn serve(data: &Path, documents: &Documents, at: &str) -> Served {
     let options = Options { documents_bytes: 1 << 20, shards: 1, ..Options::default() };
-    let refused = Served { refused: true, ..Served::default() };
-    let Ok(engine) = RocksEngine::open(data, BLOCKS).map(Arc::new) else { return refused };
+    let refused = |why: &dyn std::fmt::Display| Served {
+        refused: Some(why.to_string()),
+        ..Served::default()
+    };
+    let engine = match RocksEngine::open(data, BLOCKS) {
+        Ok(engine) => Arc::new(engine),
+        Err(error) => return refused(&error),
+    };
     let open = Arc::downgrade(&engine);
-    let Ok(node) = Node::start(options, engine) else { return refused };
+    let node = match Node::start(options, engine) {
+        Ok(node) => node,
+        Err(error) => return refused(&error),
+    };
     let mut served = Served::default();
     for (name, value) in documents {
         let (collection, key) = name.split_once('/').unwrap();
@@ -167,22 +177,22 @@ async fn after_a_flipped_byte_check_finds_it_and_the_rest_is_served() {
         let at = format!("flip {flip}: byte {byte} of {}", path.display());
         let wrong = check(&copied);
         let served = serve(&copied, &documents, &at).await;
-        if served.refused || served.failed != 0 {
+        if served.refused.is_some() || served.failed != 0 {
             assert_ne!(wrong, 0, "{at}: check found nothing, but {served:?}");
         }
-        if served.refused {
+        if served.refused.is_some() {
             let salvaged = repair(&copied, &at);
             serve_repaired(&copied, &documents, salvaged, &at);
         } else {
             assert!(documents.len() / 4 < served.right, "{at}: {served:?}");
         }
         found += usize::from(wrong != 0);
-        refused += usize::from(served.refused);
-        partly += usize::from(!served.refused && served.failed != 0);
+        refused += usize::from(served.refused.is_some());
+        partly += usize::from(served.refused.is_none() && served.failed != 0);
         harmless += usize::from(wrong == 0);
         let name = file.extension().or(file.file_name()).unwrap().to_str().unwrap();
         let outcome = match (&served, wrong) {
-            (Served { refused: true, .. }, _) => "the rest is served once repaired",
+            (Served { refused: Some(_), .. }, _) => "the rest is served once repaired",
             (Served { failed: 0, .. }, 0) => "harmless",
             (Served { failed: 0, .. }, _) => "found, all served",
             _ => "the rest is served",

@@ -4,7 +4,7 @@ use crate::{
     attacks::{self, honest, victim},
     properties::all::forge::{self, Forged},
 };
-use automerge::{ActorId, AutoCommit, Automerge, Change, ROOT, transaction::Transactable};
+use automerge::{ActorId, AutoCommit, Automerge, Change, ObjType, ROOT, transaction::Transactable};
 use tombolo::doc::{Actor, Document, Form, Limits, RefusalKind, Room, Sender};
 
 const ROOM: Room = Room { changes: 256, bytes: 4 << 20 };
@@ -154,6 +154,42 @@ fn limits_hold_to_the_last_operation_byte_and_level() {
         let outcome = document.admit(bytes, Sender::Stranger, ROOM, &limits);
         assert_eq!(outcome.is_ok(), taken, "{limits:?} {outcome:?}");
     }
+}
+
+#[test]
+fn lists_and_objects_may_be_as_wide_as_an_edit_may_make_them() {
+    let limits = Limits { list_length_max: 5, object_keys_max: 4, ..Limits::default() };
+    let mut other = AutoCommit::new();
+    let list = other.put_object(ROOT, "list", ObjType::List).unwrap();
+    let object = other.put_object(ROOT, "object", ObjType::Map).unwrap();
+    let mut document = Document::new(Actor([1; 16]));
+    let mut outcomes = [Vec::new(), Vec::new()];
+    document.admit(&other.save(), Sender::Stranger, ROOM, &limits).unwrap();
+    for n in 1..7 {
+        for (outcomes, is_list) in outcomes.iter_mut().zip([true, false]) {
+            if is_list {
+                other.insert(&list, 0, n).unwrap();
+            } else {
+                other.put(&object, format!("k{n}"), n).unwrap();
+            }
+            other.commit();
+            let change = other.get_changes(&[]).pop().unwrap();
+            let outcome = document.admit(change.raw_bytes(), Sender::Stranger, ROOM, &limits);
+            outcomes.push(outcome.is_ok());
+            if outcome.is_err() {
+                // Taken back, so that the next one rests on what is there.
+                other = AutoCommit::load(&document.save()).unwrap();
+            }
+        }
+    }
+    let [lists, objects] = outcomes;
+    assert_eq!(lists, [true, true, true, true, true, false]);
+    assert_eq!(objects, [true, true, true, true, false, false]);
+    // What members have accepted is not refused for it.
+    other.insert(&list, 0, 9).unwrap();
+    other.commit();
+    let change = other.get_changes(&[]).pop().unwrap();
+    document.admit(change.raw_bytes(), Sender::Member, ROOM, &limits).unwrap();
 }
 
 #[test]

@@ -1,0 +1,32 @@
+//! `tombolo __decode`: opens documents for a node, in a process that may die of them.
+
+use super::args::Decode;
+use crate::{
+    doc::Limits,
+    node::{self, DECODER_MEMORY_BYTES},
+};
+use anyhow::Context;
+use rustix::process::{Resource, Rlimit, setrlimit};
+use std::{io, thread};
+
+/// A thread that opens deep documents needs a deep stack.
+const STACK_BYTES: usize = 16 << 20;
+
+/// Runs the command.
+pub(crate) fn run(line: &Decode) -> anyhow::Result<()> {
+    let most = Some(DECODER_MEMORY_BYTES);
+    setrlimit(Resource::As, Rlimit { current: most, maximum: most })
+        .context("a limit of memory")?;
+    let none = Some(0);
+    setrlimit(Resource::Core, Rlimit { current: none, maximum: none })
+        .context("a limit of cores")?;
+    let limits = Limits {
+        depth_max: line.depth,
+        document_bytes_max: line.document_bytes,
+        ..Limits::default()
+    };
+    let thread = thread::Builder::new().stack_size(STACK_BYTES);
+    let work =
+        thread.spawn(move || node::decode(io::stdin().lock(), io::stdout().lock(), limits))?;
+    work.join().map_err(|_| anyhow::anyhow!("it panicked"))?.context("whoever asked is gone")
+}

@@ -1,0 +1,45 @@
+//! Taking changes that were made elsewhere: through the gate, and, where that cannot see enough, through
+//! another process first.
+
+use super::{Error, Node, Taken, task::Task};
+use crate::{
+    doc::{Limits, Refusal, RefusalKind, Sender},
+    ident::Name,
+};
+use bytes::Bytes;
+
+impl Node {
+    /// Takes changes that were made elsewhere, all or none, and waits until they are durable. Those
+    /// that rest on changes that are not here wait beside the document, if there is one.
+    ///
+    /// # Errors
+    /// `Refused`; `ReadOnly`, `DiskFull`, `WritesStopped`, `Stalled`, `Damaged`,
+    /// `TooManyCollections`, `Stopping`, `Internal`.
+    pub async fn admit(&self, name: &Name, bytes: Bytes, sender: Sender) -> Result<Taken, Error> {
+        self.status().check_writable()?;
+        let limits = *self.limits();
+        let mut taken = self.ask_to_admit(name, &bytes, sender, limits).await;
+        if let Err(Error::Refused(Refusal { kind: RefusalKind::Heavy, .. })) = &taken {
+            taken = match self.decoder().check(&bytes).await {
+                Ok(()) => self.ask_to_admit(name, &bytes, sender, limits.decoded()).await,
+                Err(error) => Err(error),
+            };
+        }
+        if let Err(Error::Refused(Refusal { kind: RefusalKind::Broken, detail, .. })) = &taken {
+            self.set_aside(name, bytes, detail.clone()).await;
+        }
+        taken
+    }
+
+    async fn ask_to_admit(
+        &self,
+        name: &Name,
+        bytes: &Bytes,
+        sender: Sender,
+        limits: Limits,
+    ) -> Result<Taken, Error> {
+        let (left, bytes) = (self.store().orphan_bytes_left(), bytes.clone());
+        let limits = Box::new(limits);
+        self.ask(name, |reply| Task::Admit { limits, bytes, sender, left, reply }).await
+    }
+}
