@@ -8,6 +8,7 @@
 //! check          what is wrong, row by row        repair      what can be read, made sound elsewhere
 //! walk           past what cannot be read         quarantine  damaged bytes, kept aside
 //! kept           answers for who asks again        orphan      changes that wait for others
+//! feed           documents by their last commit
 //! ```
 //!
 //! What always holds:
@@ -28,6 +29,7 @@ mod codec;
 mod commit;
 mod engine;
 mod error;
+mod feed;
 mod folder;
 mod format;
 mod frame;
@@ -62,12 +64,13 @@ pub use engine::{
     Batch, Cached, Durability, Engine, Health, Op, Range, SCAN_STRETCH_ROWS, Usage, Visit,
 };
 pub use error::{CommitError, Damaged, EngineError, OpenError, ReadError, Refused};
+pub use feed::{Feed, FeedEntry, FeedQuery};
 pub use format::Fresh;
 pub use kept::{KEPT_MAX, KEPT_SECONDS, Kept, KeptAnswers, KeptName};
 pub use memory::{Crash, Fault, MemoryEngine};
 pub use orphan::{ORPHAN_BYTES_MAX, ORPHANS_MAX, Orphans};
 pub use quarantine::{Aside, CHANGES_BYTES_MAX, CHANGES_MAX, Held, Remains, What};
-pub use read::{Feed, FeedEntry, FeedQuery, List, Page, Store, Stored};
+pub use read::{List, Page, Store, Stored};
 pub use repair::{Loss, Mended, Remade, Remake, Repair, Repaired, rename_node, repair};
 #[cfg(feature = "rocksdb")]
 pub use rocks::{RocksEngine, RocksOptions};

@@ -8,10 +8,10 @@ use super::{
     key::{self, ChunkAt, Family},
     orphan::{self, ORPHAN_BYTES_TOTAL_MAX, Waiting},
     quarantine::Ward,
-    row::{Chunk, FeedRow, Head, Incarnation, Origin, View},
+    row::{Chunk, Head, Incarnation, View},
     track::{Last, Track},
 };
-use crate::ident::{Collection, DocumentId, Hash, Key, Name, NodeId, Version};
+use crate::ident::{Collection, DocumentId, Hash, Key, Name, NodeId};
 use bytes::Bytes;
 use std::{
     collections::BTreeSet,
@@ -76,51 +76,6 @@ pub struct Page {
     pub damaged: Vec<Key>,
     /// The key to go on after; `None`: there is no more.
     pub next: Option<Key>,
-}
-
-/// A document in the feed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FeedEntry {
-    /// The commit that last moved its version.
-    pub seq: u64,
-    /// Its name.
-    pub name: Name,
-    /// Its version.
-    pub version: Version,
-    /// It is deleted.
-    pub deleted: bool,
-    /// How many places hold more than one value.
-    pub conflicts: u32,
-    /// The last commit that brought it a change of [`Origin::Own`]; 0: none did.
-    pub own_seq: u64,
-    /// Where that commit's changes came to this group of nodes.
-    pub origin: Origin,
-}
-
-/// A stretch of the feed.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Feed {
-    /// In order of seq.
-    pub entries: Vec<FeedEntry>,
-    /// Seqs whose rows are damaged; they are not among the entries.
-    pub damaged: Vec<u64>,
-    /// Up to where there is nothing more that the query wants.
-    pub looked_to: u64,
-}
-
-/// Which part of the feed to read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct FeedQuery<'a> {
-    /// Only rows behind this seq.
-    pub after: u64,
-    /// Only rows up to this seq.
-    pub until: u64,
-    /// Only documents of this collection whose keys begin with this.
-    pub filter: Option<(&'a Collection, &'a str)>,
-    /// Most rows.
-    pub limit: usize,
-    /// Most rows that are looked at.
-    pub looked_at_max: usize,
 }
 
 /// Most names that are looked up for one page of a list around damage.
@@ -326,53 +281,6 @@ impl Store {
         Ok(())
     }
 
-    /// The documents committed after `seq`, at most `limit`.
-    ///
-    /// # Errors
-    /// `Damaged` (a key that is none), `Engine`.
-    pub fn feed(&self, seq: u64, limit: usize) -> Result<Feed, ReadError> {
-        let (until, looked_at_max) = (u64::MAX, limit);
-        self.feed_page(&FeedQuery { after: seq, until, filter: None, limit, looked_at_max })
-    }
-
-    /// A page of the feed.
-    ///
-    /// # Errors
-    /// `Damaged` (a key that is none), `Engine`.
-    pub fn feed_page(&self, query: &FeedQuery<'_>) -> Result<Feed, ReadError> {
-        let wanted = query.filter.map(|(name, prefix)| (self.catalog.id(name), prefix));
-        let mut feed = Feed { looked_to: query.until, ..Feed::default() };
-        let (mut outcome, mut looked_at, mut last) = (Ok(()), 0, query.after);
-        self.engine.scan(Family::Feed, &key::feed_range(query.after), &mut |key, value| {
-            let Some(seq) = key::decode_feed(key) else {
-                outcome = Err(damaged("a row of the feed", Damaged("its key is none")));
-                return ControlFlow::Break(());
-            };
-            if query.until < seq {
-                return ControlFlow::Break(());
-            }
-            let found = feed.entries.len() + feed.damaged.len();
-            if query.limit <= found || query.looked_at_max <= looked_at {
-                feed.looked_to = last;
-                return ControlFlow::Break(());
-            }
-            (looked_at, last) = (looked_at + 1, seq);
-            let row = FeedRow::decode(key, value);
-            let passed = |row: &FeedRow| {
-                wanted.is_none_or(|(collection, prefix)| {
-                    collection == Some(row.collection) && row.key.as_str().starts_with(prefix)
-                })
-            };
-            match row.map(|row| passed(&row).then(|| self.feed_entry(seq, row))) {
-                Ok(None) => {}
-                Ok(Some(Ok(entry))) => feed.entries.push(entry),
-                Ok(Some(Err(_))) | Err(_) => feed.damaged.push(seq),
-            }
-            ControlFlow::Continue(())
-        })?;
-        outcome.map(|()| feed)
-    }
-
     /// All collections with their counts, by name: as of the last durable commit.
     pub fn collections(&self) -> Vec<CollectionCount> {
         self.catalog.counts()
@@ -461,18 +369,6 @@ impl Store {
             }
         })?;
         outcome.map(|()| chunks)
-    }
-
-    fn feed_entry(&self, seq: u64, row: FeedRow) -> Result<FeedEntry, Damaged> {
-        Ok(FeedEntry {
-            seq,
-            name: self.name(row.id, row.collection, &row.key)?,
-            version: row.version,
-            deleted: row.deleted,
-            conflicts: row.conflicts,
-            own_seq: row.own_seq,
-            origin: row.origin,
-        })
     }
 }
 

@@ -1,7 +1,10 @@
 //! Reading: lists, feeds, cached reads, and damage that is never served.
 
 use super::*;
-use crate::store::{Batch, Cached, EngineError, Fault, Health, Page, ReadError, Usage, Visit};
+use crate::ident::Collection;
+use crate::store::{
+    Batch, Cached, EngineError, Fault, FeedQuery, Health, Page, ReadError, Usage, Visit,
+};
 use std::{path::Path, sync::Mutex};
 
 /// A page's keys, then what damage it met and where the next one begins.
@@ -119,8 +122,48 @@ fn damage_is_an_error_and_never_served() {
     let bench = damaged(Family::Chunk);
     assert!(is_damaged(&bench.store.document(&a)));
     let bench = damaged(Family::Feed);
+    damage(&*bench.engine, Family::Head);
     let feed = bench.store.feed(0, 10).unwrap();
-    assert_eq!((feed.entries, feed.damaged), (vec![], vec![1]));
+    assert_eq!((feed.entries, feed.damaged), (vec![], vec![1]), "neither tells what it was");
+}
+
+#[test]
+fn the_feed_is_told_by_the_heads_where_its_rows_are_damaged() {
+    let (engine, mut bench) = Bench::new();
+    for of in ["notes/a", "trips/a", "notes/b", "notes/c", "notes/a"] {
+        bench.put(of, "1");
+    }
+    bench.put("notes/c", "");
+    let notes: Collection = "notes".parse().unwrap();
+    let pages = |limit| {
+        let (mut pages, mut after) = (Vec::new(), 0);
+        loop {
+            let (until, looked_at_max) = (bench.store.last_seq(), 100);
+            let filter = Some((&notes, ""));
+            let query = FeedQuery { after, until, filter, limit, looked_at_max };
+            let feed = bench.store.feed_page(&query).unwrap();
+            assert!(feed.damaged.is_empty());
+            after = feed.looked_to;
+            pages.push(feed.entries);
+            if after == until {
+                return pages;
+            }
+        }
+    };
+    let whole = pages(10);
+    assert_eq!(whole.concat().len(), 3);
+    let row = |seq| key::encode_feed(seq).to_vec();
+    engine.inject(Fault::Unreadable { family: Family::Feed, key: row(3) });
+    for limit in [1, 2, 10] {
+        assert_eq!(pages(limit).concat(), whole.concat(), "a block that cannot be read, {limit}");
+    }
+    engine.heal();
+    let mut batch = Batch::default();
+    batch.put(Family::Feed, row(5), bytes("nonsense"));
+    engine.commit(batch, Durability::Sync).unwrap();
+    for limit in [1, 2, 10] {
+        assert_eq!(pages(limit).concat(), whole.concat(), "a row that is none, {limit}");
+    }
 }
 
 #[test]
