@@ -5,13 +5,14 @@ use super::{
     media,
     problem::{Code, Problem},
     reply::{self, Answer, Hashes, Text},
+    version,
 };
 use crate::{
-    doc::Sender,
+    doc::{Form, Sender},
     ident::{Hash, Name},
-    node::Taken,
+    node::{Representation, Taken},
 };
-use axum::http::StatusCode;
+use axum::http::{StatusCode, header};
 use serde::Serialize;
 
 /// GET `_changes`: the changes that `since` has not seen; without it, the whole document. Hashes that
@@ -61,6 +62,7 @@ pub(crate) async fn take(mut call: Call, name: Name) -> Answer {
     let mut response = reply::json(status, &summary)?;
     let headers = response.headers_mut();
     reply::describe(headers, &name, &version, conflicts);
+    headers.insert(header::ETAG, version::to_etag(&version, Representation::Json(Form::Plain)));
     reply::state_durability(headers, &call.api);
     Ok(response)
 }

@@ -155,6 +155,12 @@ impl Watch {
         Turn(Arc::clone(self))
     }
 
+    /// An answer goes on, be it by a byte: HTTP/2 asks for it only where the client has room.
+    fn went_on(&self) {
+        let now = Instant::now();
+        self.with(|state| state.moved = now);
+    }
+
     fn moved(&self, bytes: usize, reading: Reading) {
         let now = Instant::now();
         self.with(|state| {
@@ -193,13 +199,13 @@ impl Drop for Turn {
 #[derive(Debug)]
 pub(super) struct Metered {
     body: Body,
-    _turn: Turn,
+    turn: Turn,
 }
 
 impl Metered {
     /// The body of the answer to the request whose turn it is.
     pub(super) fn new(body: Body, turn: Turn) -> Self {
-        Self { body, _turn: turn }
+        Self { body, turn }
     }
 }
 
@@ -211,7 +217,9 @@ impl HttpBody for Metered {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        self.turn.0.went_on();
+        Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {
@@ -379,6 +387,25 @@ mod tests {
             Verdict::Late(Late::Silent),
             "a slow head gains nothing by its bytes"
         );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_of_http_2_that_goes_on_by_single_bytes_is_not_cut() {
+        let watch = watch();
+        let turn = watch.begin(Version::HTTP_2);
+        let beat = |_| Ok::<_, std::io::Error>(Bytes::from_static(b"\n"));
+        let beats = futures_util::stream::iter((0..4).map(beat));
+        let mut body = Metered::new(Body::from_stream(beats), turn);
+        for _ in 0..4 {
+            pass(60).await;
+            assert!(matches!(watch.verdict(), Verdict::Wait(_)));
+            let frame = std::future::poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await;
+            assert!(frame.is_some());
+            // Written as a frame of ten bytes, which may be a ping as well.
+            watch.moved(10, Reading::No);
+        }
+        pass(100).await;
+        assert_eq!(watch.verdict(), Verdict::Late(Late::Silent), "it does not go on");
     }
 
     #[tokio::test(start_paused = true)]

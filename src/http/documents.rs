@@ -126,7 +126,7 @@ pub(crate) struct Asked {
     precondition: Precondition,
     pub(crate) message: Option<String>,
     want: Option<Representation>,
-    once: Option<Once>,
+    pub(crate) once: Option<Once>,
 }
 
 impl Asked {

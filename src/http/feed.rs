@@ -43,17 +43,17 @@ pub(super) struct Endless;
 struct Asked {
     since: Since,
     filter: Filter,
-    limit: usize,
-    wait: Duration,
+    limit: Option<usize>,
+    wait: Option<Duration>,
     values: bool,
 }
 
 impl Asked {
     fn parse(call: &Call) -> Result<Self, Problem> {
         let mut query = call.query()?;
-        let limit = paging::limit(&mut query)?.unwrap_or(paging::LIMIT_DEFAULT);
+        let limit = paging::limit(&mut query)?;
         let seconds = |text: &str| text.parse::<u64>().ok().map(Duration::from_secs);
-        let wait = query.parsed("wait", seconds, "a number of seconds")?.unwrap_or_default();
+        let wait = query.parsed("wait", seconds, "a number of seconds")?;
         let switch = |text: &str| text.parse().ok();
         let values = query.parsed("values", switch, "`true` or `false`")?.unwrap_or(false);
         let filter = filter(&mut query)?;
@@ -65,7 +65,7 @@ impl Asked {
             None => since,
         };
         let since = since.as_deref().map_or(Ok(Since::Beginning), cursor)?;
-        Ok(Self { since, filter, limit, wait: wait.min(WAIT_MAX), values })
+        Ok(Self { since, filter, limit, wait, values })
     }
 }
 
@@ -104,6 +104,8 @@ pub(crate) async fn changes(call: Call) -> Answer {
 /// One page; where there is nothing in it, the first that comes within the time.
 async fn page(api: &Api, asked: Asked) -> Answer {
     let Asked { mut since, filter, limit, wait, values } = asked;
+    let limit = limit.unwrap_or(paging::LIMIT_DEFAULT);
+    let wait = wait.unwrap_or_default().min(WAIT_MAX);
     let until = Instant::now() + wait;
     // Before it reads: what comes in between is not missed.
     let mut waiting = if wait.is_zero() { None } else { Some(subscribe(api, &filter)?) };
@@ -164,6 +166,11 @@ struct Shape<'a> {
 /// status. Nothing is read before the client has taken what was read before: a slow one costs no
 /// memory.
 async fn stream(call: Call, asked: Asked, kind: &'static str) -> Answer {
+    for (name, given) in [("limit", asked.limit.is_some()), ("wait", asked.wait.is_some())] {
+        if given {
+            return Err(Problem::query(name, "is for pages; a stream has no end, and waits"));
+        }
+    }
     let subscription = subscribe(&call.api, &asked.filter)?;
     let values = asked.values.then_some(STREAM_BYTES);
     let work = call.api.node().feed(asked.since, &asked.filter, STREAM_ROWS, values);

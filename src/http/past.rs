@@ -4,7 +4,9 @@
 use super::{
     documents::{self, Asked},
     extract::Call,
-    media, paging,
+    media,
+    once::IdempotencyKey,
+    paging,
     problem::{Code, Problem},
     reply::{self, Answer, Hashes, Text},
 };
@@ -31,10 +33,10 @@ pub(crate) async fn diff(call: Call, name: Name) -> Answer {
     let to = query.parsed("to", |text| text.parse().ok(), VERSION)?;
     query.end()?;
     let from: Version = from.ok_or_else(|| Problem::query("from", VERSION))?;
-    media::choose(&call.head.headers, &[media::JSON_PATCH, media::JSON])?;
+    let kind = media::choose(&call.head.headers, &[media::JSON_PATCH, media::JSON])?;
     let work = call.api.node().diff(&name, from, to);
     let reading = call.api.within(Code::NotReady, work).await?;
-    let mut response = reply::raw(StatusCode::OK, media::JSON_PATCH, reading.body.into());
+    let mut response = reply::raw(StatusCode::OK, kind, reading.body.into());
     reply::identify(response.headers_mut(), &name, &reading.version);
     Ok(response)
 }
@@ -142,7 +144,12 @@ struct Leaf<'a> {
 pub(crate) async fn revert(mut call: Call, name: Name) -> Answer {
     let mut asked = Asked::parse(&call)?;
     media::value(&call.head.headers)?;
-    let to = target(&call.body().await?)?;
+    let idempotency = IdempotencyKey::of(&call.head.headers)?;
+    let body = call.body().await?;
+    let to = target(&body)?;
+    let request =
+        |key: IdempotencyKey| key.request("POST _revert", &name, &call.head.headers, &body);
+    asked.once = idempotency.map(request);
     let typed = Representation::Json(Form::Typed);
     // A version stays what it is, so that nothing can come between this and the write.
     let work = call.api.node().read_as(&name, typed, Some(to.clone()), None);

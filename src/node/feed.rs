@@ -115,11 +115,31 @@ impl Node {
         let after = self.seq_of(since)?;
         let (store, filter) = (Arc::clone(self.store()), filter.clone());
         let node = self.clone();
-        let (mut stretch, unmade) =
+        let (stretch, unmade) =
             blocking(move || read(&node, &store, after, &filter, limit, values)).await?;
-        for index in unmade {
-            if let Some(row) = stretch.rows.get_mut(index) {
-                self.make(row).await?;
+        match values {
+            Some(most) if !unmade.is_empty() => self.make_all(stretch, &unmade, most).await,
+            _ => Ok(stretch),
+        }
+    }
+
+    /// Has the values made of rows that lack them. The stretch ends once its values hold so many bytes.
+    async fn make_all(
+        &self,
+        mut stretch: Stretch,
+        unmade: &[usize],
+        most: usize,
+    ) -> Result<Stretch, Error> {
+        let mut bytes = 0;
+        for index in 0..stretch.rows.len() {
+            if unmade.contains(&index) {
+                self.make(&mut stretch.rows[index]).await?;
+            }
+            bytes += stretch.rows[index].json.as_ref().map_or(0, Bytes::len);
+            if most <= bytes && index + 1 < stretch.rows.len() {
+                (stretch.next, stretch.end) = (stretch.rows[index].cursor, false);
+                stretch.rows.truncate(index + 1);
+                break;
             }
         }
         Ok(stretch)

@@ -37,9 +37,11 @@ async fn a_difference_leads_from_one_version_to_another() {
     ]);
     let line = format!("GET /v1/notes/a/_diff?from={one}&to={two}");
     let reply = client.ask(&line, &["accept: application/json-patch+json"], "").await;
-    assert_eq!(reply.json(), there);
+    assert_eq!(reply.json(), there.clone());
     assert_eq!(reply.field("content-type"), "application/json-patch+json");
     assert_eq!(version(&reply), two);
+    let reply = client.ask(&line, &["accept: application/json"], "").await;
+    assert_eq!((reply.json(), reply.field("content-type")), (there, "application/json"));
     // To now, which is deleted.
     let reply = client.ask(&format!("GET /v1/notes/a/_diff?from={two}"), &[], "").await;
     assert_eq!(reply.json(), json!([{"op": "replace", "path": "", "value": null}]));
@@ -47,6 +49,21 @@ async fn a_difference_leads_from_one_version_to_another() {
     assert_eq!(get(&client, &format!("/v1/notes/a/_diff?from={two}&to={two}")).await, json!([]));
     let came = get(&client, &format!("/v1/notes/a/_diff?from=&to={two}")).await;
     assert_eq!(came[0]["value"], json!({"b": 1.0, "l": [1, 3]}));
+}
+
+#[tokio::test]
+async fn a_revert_is_made_once_under_its_idempotency_key() {
+    let client = Client::new();
+    let one = put(&client, &[], r#"{"n":1}"#).await;
+    let two = put(&client, &[], r#"{"n":2}"#).await;
+    let first = revert(&client, &one, &["idempotency-key: k"]).await;
+    assert_eq!(first.status, 200);
+    put(&client, &[], r#"{"n":3}"#).await;
+    let again = revert(&client, &one, &["idempotency-key: k"]).await;
+    assert_eq!((again.field("idempotency-replayed"), again.version()), ("true", first.version()));
+    assert_eq!(get(&client, "/v1/notes/a").await, json!({"n": 3}));
+    let other = revert(&client, &two, &["idempotency-key: k"]).await;
+    assert_eq!(other.refusal(), (422, "idempotency_mismatch".into()));
 }
 
 #[tokio::test]
