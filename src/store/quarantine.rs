@@ -261,7 +261,10 @@ impl Store {
                 (Family::Kept, What::Changes) => {
                     read_changes(&key, &value).map_or(value, |(_, bytes)| bytes)
                 }
-                (Family::Kept, _) => taken_out(&key, &value).1,
+                (Family::Kept, _) => {
+                    let (key, value) = taken_out(&key, &value);
+                    content(&key, &value).unwrap_or(value)
+                }
                 _ => content(&key, &value).unwrap_or(value),
             });
         }

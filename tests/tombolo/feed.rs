@@ -110,6 +110,28 @@ async fn a_document_stands_once_at_its_last_commit_in_pages_filters_and_values()
 }
 
 #[tokio::test]
+async fn a_page_ends_at_8_mib_also_where_its_values_have_yet_to_be_made() {
+    let client = Client::new();
+    let body = format!(r#"{{"a":"{}"}}"#, "x".repeat(1 << 20));
+    for key in 10..20 {
+        let line = format!("PUT /v1/large/{key}");
+        assert_eq!(client.ask(&line, &[], body.clone()).await.status, 201);
+    }
+    for key in 10..20 {
+        // The view of a document of this size is left for later.
+        let line = format!("PATCH /v1/large/{key}");
+        let patched = client.ask(&line, &[crate::http::MERGE], r#"{"b":1}"#).await;
+        assert_eq!(patched.status, 200);
+    }
+    let page = changes(&client, "?values=true").await;
+    assert_eq!(names(&page).len(), 8);
+    let rest = format!("?values=true&since={}", page["next"].as_str().unwrap());
+    let rest = changes(&client, &rest).await;
+    assert_eq!(names(&rest), ["large/18", "large/19"]);
+    assert_eq!(rest["changes"][1]["value"]["b"], 1);
+}
+
+#[tokio::test]
 async fn what_is_asked_wrongly_is_refused() {
     let client = Client::new();
     for (query, code) in [
@@ -131,6 +153,10 @@ async fn what_is_asked_wrongly_is_refused() {
     let stream = "accept: text/event-stream";
     let reply = client.ask("GET /v1/_changes", &[stream, "last-event-id: x"], "").await;
     assert_eq!(reply.refusal(), (400, "bad_cursor".into()));
+    for query in ["?limit=1", "?wait=1"] {
+        let reply = client.ask(&format!("GET /v1/_changes{query}"), &[stream], "").await;
+        assert_eq!(reply.refusal(), (400, "bad_query".into()), "{query} is for pages");
+    }
     let reply = client.ask("GET /v1/_changes", &["accept: text/html"], "").await;
     assert_eq!(reply.refusal(), (406, "not_acceptable".into()));
     assert_eq!(client.ask("POST /v1/_changes", &[], "").await.status, 405);

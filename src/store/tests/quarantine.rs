@@ -162,3 +162,34 @@ fn rows_that_a_repair_took_out_and_that_are_nobodys_can_be_seen_and_forgotten() 
     assert_eq!(rows(&*engine, Family::Kept), []);
     assert_eq!(bench.counts(), ["notes: 2/0"]);
 }
+
+#[test]
+fn a_repair_tries_documents_again_whose_bytes_are_in_their_place() {
+    let (engine, mut bench) = sample();
+    set_aside(&mut bench, "notes/a");
+    let (target, _, came) = super::upkeep::repaired(&engine);
+    assert_eq!((came.documents, came.quarantined), (2, 0));
+    let again = Bench::open(target, 2);
+    assert_eq!(again.chunks("notes/a"), ["change to 1", "change to 2"]);
+    assert_eq!(
+        (again.counts(), again.store.quarantine_size()),
+        (vec!["notes: 2/0".into()], (0, 0))
+    );
+
+    // What is damaged stays in quarantine, and nothing of it is lost.
+    let (key, value) = rows(&*engine, Family::Chunk)
+        .into_iter()
+        .find(|(key, _)| key::decode_chunk(key).unwrap().0 == name("notes/a").id())
+        .unwrap();
+    let mut batch = crate::store::Batch::default();
+    batch.put(Family::Chunk, key, value.slice(..value.len() - 1));
+    engine.commit(batch, Durability::Sync).unwrap();
+    let (target, _, came) = super::upkeep::repaired(&engine);
+    assert_eq!((came.documents, came.quarantined), (1, 1));
+    let again = Bench::open(target, 2);
+    let held = &again.store.quarantine().unwrap()[0];
+    assert_eq!((held.what, held.name.clone()), (What::Document, Some(name("notes/a"))));
+    let (_, bytes) = again.store.quarantined(held.id).unwrap().unwrap();
+    assert!(bytes.contains(&super::bytes("change to 2")), "{bytes:?}");
+    assert_eq!(again.store.remains(name("notes/a").id()).unwrap().unwrap().damaged, 1);
+}

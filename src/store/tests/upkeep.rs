@@ -49,11 +49,11 @@ fn remake(versions: &BTreeMap<String, Version>, chunks: &[Bytes]) -> Result<Rema
 }
 
 /// Repairs a store, and gives the repaired one, what was told, and what it came to.
-fn repaired(engine: &MemoryEngine) -> (Arc<MemoryEngine>, Vec<Mended>, Repaired) {
+pub(super) fn repaired(engine: &MemoryEngine) -> (Arc<MemoryEngine>, Vec<Mended>, Repaired) {
     let target = Arc::new(MemoryEngine::new());
     let mut told = Vec::new();
     let by_json: BTreeMap<String, Version> =
-        [("1", 1001), ("5", 1006), ("", 1005), ("6", 1007), ("3", 1003)]
+        [("1", 1001), ("2", 1002), ("5", 1006), ("", 1005), ("6", 1007), ("3", 1003)]
             .map(|(json, at)| (json.to_owned(), version(at)))
             .into();
     let came = repair(Repair {
