@@ -6,7 +6,10 @@ use super::generate;
 use arbitrary::{Result, Unstructured};
 use std::collections::HashSet;
 use tombolo::{
-    doc::{Actor, Document, Edit, Form, Limits, OPERATIONS_MAX, Operation, Pointer, Stamp, Value},
+    doc::{
+        Actor, Document, Edit, Form, Limits, OPERATIONS_MAX, Operation, Patch, Pointer, Stamp,
+        Value, parse,
+    },
     ident::{Hash, Version},
 };
 
@@ -14,6 +17,10 @@ const REPLICAS: usize = 3;
 const STEPS_MAX: usize = 12;
 /// Versions of which every two are compared.
 const COMPARED_MAX: usize = 8;
+
+/// What becomes of one object.
+const OBJECT: &[&str] =
+    &[r#"{"o":{"k":1}}"#, r#"{"o":{"k":2}}"#, r#"{"o":{"p":{"q":1}}}"#, r#"{"o":null}"#];
 
 /// The property.
 pub fn property(data: &[u8]) {
@@ -28,6 +35,7 @@ pub fn property(data: &[u8]) {
     for index in 1..REPLICAS {
         world.merge(0, index);
     }
+    check_refusals(&mut world);
     let whole = &world.replicas[0];
     for from in world.seen.iter().rev().take(COMPARED_MAX) {
         for to in world.seen.iter().rev().take(COMPARED_MAX) {
@@ -37,6 +45,29 @@ pub fn property(data: &[u8]) {
     }
     check_history(whole);
     check_blame(whole);
+}
+
+/// Edits of old versions that are refused leave no trace: not in what the document shows, nor in what it
+/// showed.
+fn check_refusals(world: &mut World) {
+    let World { replicas, seen } = world;
+    let whole = &mut replicas[0];
+    let fresh = Document::recover([&whole.save()[..]], Actor([9; 16])).expect("it loads");
+    let place = Pointer(vec!["nowhere".to_owned()]);
+    let add = Operation::Add { path: place.clone(), value: Value::Int(1) };
+    let test = Operation::Test { path: place, value: Value::Int(2) };
+    let refused = Edit::JsonPatch(Patch(vec![add, test]));
+    for version in seen.iter() {
+        let edited = whole.edit(&refused, Some(version), &Stamp::default(), &Limits::default());
+        assert!(edited.is_err(), "{edited:?}");
+        for at in [None, Some(version)] {
+            assert_eq!(json(whole, at).to_string(), json(&fresh, at).to_string(), "{at:?}");
+        }
+    }
+    for version in seen.iter() {
+        let at = Some(version);
+        assert_eq!(json(whole, at).to_string(), json(&fresh, at).to_string(), "{at:?}");
+    }
 }
 
 /// Replicas, and the versions that they were at.
@@ -52,7 +83,14 @@ impl World {
                 break;
             }
             let at = u.int_in_range(0..=REPLICAS - 1)?;
-            match u.int_in_range(0..=9u8)? {
+            match u.int_in_range(0..=13u8)? {
+                // One object, made, edited inside and taken away apart: what stands stood at some
+                // versions and not at others.
+                10..=13 => {
+                    let json = u.choose(OBJECT)?;
+                    let value = parse(json.as_bytes(), Form::Plain, &Limits::default());
+                    self.edit(at, &Edit::MergePatch(value.expect("JSON")));
+                }
                 0..=2 => self.merge(at, (at + u.int_in_range(1..=REPLICAS - 1)?) % REPLICAS),
                 3 => self.edit(at, &Edit::Delete),
                 4 => {
