@@ -16,19 +16,29 @@ impl Node {
     /// `Refused`; `ReadOnly`, `DiskFull`, `WritesStopped`, `Stalled`, `Damaged`,
     /// `TooManyCollections`, `Stopping`, `Internal`.
     pub async fn admit(&self, name: &Name, bytes: Bytes, sender: Sender) -> Result<Taken, Error> {
-        self.status().check_writable()?;
-        let limits = *self.limits();
-        let mut taken = self.ask_to_admit(name, &bytes, sender, limits).await;
-        if let Err(Error::Refused(Refusal { kind: RefusalKind::Heavy, .. })) = &taken {
-            taken = match self.decoder().check(&bytes).await {
-                Ok(()) => self.ask_to_admit(name, &bytes, sender, limits.decoded()).await,
-                Err(error) => Err(error),
-            };
-        }
+        let taken = self.admit_unkept(name, &bytes, sender).await;
         if let Err(Error::Refused(Refusal { kind: RefusalKind::Broken, detail, .. })) = &taken {
             self.set_aside(name, bytes, detail.clone()).await;
         }
         taken
+    }
+
+    /// The same; what breaks Automerge is not kept in quarantine.
+    pub(super) async fn admit_unkept(
+        &self,
+        name: &Name,
+        bytes: &Bytes,
+        sender: Sender,
+    ) -> Result<Taken, Error> {
+        self.status().check_writable()?;
+        let limits = *self.limits();
+        match self.ask_to_admit(name, bytes, sender, limits).await {
+            Err(Error::Refused(Refusal { kind: RefusalKind::Heavy, .. })) => {
+                self.decoder().check(bytes).await?;
+                self.ask_to_admit(name, bytes, sender, limits.decoded()).await
+            }
+            taken => taken,
+        }
     }
 
     async fn ask_to_admit(

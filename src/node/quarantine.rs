@@ -63,15 +63,15 @@ impl Node {
     /// `Damaged`: nothing of it can be read, and it stays; `Refused`; as [`Node::forget`].
     pub async fn release(&self, id: QuarantineId) -> Result<Option<Released>, Error> {
         self.status().check_writable()?;
-        let alone = self.quarantining().lock().await;
+        let _alone = self.quarantining().lock().await;
         let Some((held, bytes)) = self.quarantined(id).await? else { return Ok(None) };
         match (held.what, held.name) {
             (What::Document, Some(name)) => self.make_whole(&name).await,
             (What::Changes, Some(name)) => {
-                // Their document takes them as it would take any; nothing else waits for this.
-                drop(alone);
-                let taken = self.admit(&name, bytes.concat().into(), Sender::Stranger).await?;
-                self.forget(id).await?;
+                // What breaks Automerge again is not kept again: it is here.
+                let bytes = bytes.concat().into();
+                let taken = self.admit_unkept(&name, &bytes, Sender::Stranger).await?;
+                self.apart(|reply| Apart::Forget { id, reply }).await?;
                 Ok(Some(Released { name, version: taken.version, lost: 0 }))
             }
             _ => Err(Error::Damaged("these rows belong to no document that is known".to_owned())),
