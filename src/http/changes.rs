@@ -36,6 +36,12 @@ pub(crate) async fn list(call: Call, name: Name) -> Answer {
 pub(crate) async fn take(mut call: Call, name: Name) -> Answer {
     call.query()?.end()?;
     media::check_automerge(&call.head.headers)?;
+    for name in [version::PARENTS, header::IF_MATCH, header::IF_NONE_MATCH] {
+        if call.head.headers.contains_key(&name) {
+            let detail = "changes say themselves what they rest on, and merge with what is there";
+            return Err(Problem::header(&name, detail));
+        }
+    }
     let body = call.body().await?;
     if body.is_empty() {
         return Err(Problem::new(Code::BadChanges, "there is nothing in the body"));

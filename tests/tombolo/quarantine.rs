@@ -159,6 +159,21 @@ async fn a_document_of_which_nothing_is_left_is_dropped_and_written_anew() {
 }
 
 #[tokio::test]
+async fn changes_are_taken_under_no_condition() {
+    let engine = Arc::new(MemoryEngine::new());
+    let (_node, client) = open(&engine);
+    patch(&client, "/v1/notes/a", r#"{"a":1}"#).await;
+    let saved = client.ask("GET /v1/notes/a", &["accept: application/vnd.automerge"], "").await;
+    for field in ["if-match: \"x\"", "if-none-match: *", "parents: "] {
+        let sent = client.ask("POST /v1/notes/b/_changes", &[field], saved.body.clone()).await;
+        assert_eq!(sent.refusal(), (400, "bad_header".into()), "{field}");
+    }
+    assert_eq!(client.ask("GET /v1/notes/b", &[], "").await.status, 404);
+    let sent = client.ask("POST /v1/notes/b/_changes", &[], saved.body).await;
+    assert_eq!((sent.status.as_u16(), sent.field("etag")), (201, sent.field("version")));
+}
+
+#[tokio::test]
 async fn a_document_that_comes_from_elsewhere_can_take_the_place_of_a_dropped_one() {
     let engine = Arc::new(MemoryEngine::new());
     let (node, client) = open(&engine);
