@@ -42,6 +42,7 @@ pub fn property(data: &[u8]) {
             check_diff(whole, from, Some(to));
         }
         check_diff(whole, from, None);
+        check_revert(whole, from);
     }
     check_history(whole);
     check_blame(whole);
@@ -174,6 +175,19 @@ fn check_history(document: &Document) {
         }
     }
     assert!(paged.iter().eq(all.deeds.iter().map(|deed| &deed.hash)));
+}
+
+/// What a version showed, with its types, written over what there is now: that is what shows then.
+fn check_revert(document: &Document, to: &Version) {
+    let then = document.render(Form::Typed, Some(to)).expect("the version is here");
+    let Some(typed) = then.json else { return };
+    let value = parse(&typed, Form::Typed, &Limits::default()).expect("typed JSON");
+    let mut reverted = document.clone();
+    let edit = Edit::Put(value);
+    let made = reverted.edit(&edit, None, &Stamp::default(), &Limits::default());
+    made.expect("what was once there can be there again");
+    let plain = |document: &Document, at| json(document, at).to_string();
+    assert_eq!(plain(&reverted, None), plain(document, Some(to)));
 }
 
 /// The leaves of the blame are those of the view, in its order, each set by a change that is here; what

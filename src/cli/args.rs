@@ -189,13 +189,13 @@ pub(crate) enum Durability {
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Remote {
     /// The node
-    #[arg(long, env = "TOMBOLO_URL", default_value = "http://127.0.0.1:7420")]
+    #[arg(long, env = "TOMBOLO_URL", default_value = "http://127.0.0.1:7420", global = true)]
     pub(crate) url: String,
     /// The access token
-    #[arg(long, env = "TOMBOLO_TOKEN", hide_env_values = true)]
+    #[arg(long, env = "TOMBOLO_TOKEN", hide_env_values = true, global = true)]
     pub(crate) token: Option<String>,
     /// Longest wait for the answer to begin, and to go on
-    #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = seconds)]
+    #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = seconds, global = true)]
     pub(crate) timeout: Duration,
 }
 

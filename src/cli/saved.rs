@@ -13,7 +13,7 @@ use serde::Deserialize;
 use std::{
     fs::{self, File},
     io::{self, Write},
-    path::{Path, PathBuf},
+    path::Path,
 };
 
 /// How the names of such files end.
@@ -121,10 +121,37 @@ struct Row {
 async fn one(client: &Client, document: &Document, folder: &Path) -> anyhow::Result<()> {
     let call = Call::document(Method::GET, document).header("accept", MEDIA_TYPE)?;
     let reply = client.call(call).await?;
-    // What has no place in a URL has none in the name of a file either.
-    let name = format!("{}.{EXTENSION}", encode(document.key.as_str()));
-    let path: PathBuf = folder.join(name);
+    let path = folder.join(file_name(document.key.as_str()));
     let mut file = File::create_new(&path).with_context(|| path.display().to_string())?;
     file.write_all(&reply.body)?;
     Ok(file.sync_all()?)
+}
+
+/// The name of a key's file. What has no place in a URL has none in the name of a file either; and a
+/// shell's `*` passes over names that begin with a dot.
+fn file_name(key: &str) -> String {
+    let stem = encode(key);
+    match stem.strip_prefix('.') {
+        Some(rest) => format!("%2E{rest}.{EXTENSION}"),
+        None => format!("{stem}.{EXTENSION}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_named_by_its_key_and_seen_by_a_shell() {
+        for (key, name) in [
+            ("a", "a.automerge"),
+            (".env", "%2Eenv.automerge"),
+            ("..x", "%2E.x.automerge"),
+            ("a/é.", "a%2F%C3%A9..automerge"),
+        ] {
+            assert_eq!(file_name(key), name);
+            let stem = Path::new(name).file_stem().unwrap().to_str().unwrap();
+            assert_eq!(decode(stem).as_deref(), Some(key));
+        }
+    }
 }

@@ -83,6 +83,11 @@ pub(crate) struct Quarantine {
     pub(crate) what: Ward,
 }
 
+fn quarantined(text: &str) -> Result<QuarantineId, String> {
+    text.parse()
+        .map_err(|_| "what is in quarantine is named by 32 lower-case hex digits".to_owned())
+}
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum Ward {
     /// List what is there
@@ -90,6 +95,7 @@ pub(crate) enum Ward {
     /// Write the bytes that are kept to standard output, or to a new file
     Show {
         /// Its id
+        #[arg(value_parser = quarantined)]
         id: QuarantineId,
         /// The file
         #[arg(long, value_name = "FILE")]
@@ -98,11 +104,13 @@ pub(crate) enum Ward {
     /// Take a document back with whatever of it is whole, or try changes once more
     Release {
         /// Its id
+        #[arg(value_parser = quarantined)]
         id: QuarantineId,
     },
     /// Forget it: a document is then one that nobody has written
     Drop {
         /// Its id
+        #[arg(value_parser = quarantined)]
         id: QuarantineId,
     },
 }
