@@ -9,7 +9,7 @@ use super::{
     view::Scope,
 };
 use crate::ident::{Hash, Version};
-use automerge::{ChangeHash, ChangeMetadata, PatchLog, ROOT};
+use automerge::{Automerge, ChangeHash, ChangeMetadata, PatchLog, ROOT};
 
 /// Most operations told of one change.
 pub const OPERATIONS_MAX: usize = 100;
@@ -143,13 +143,15 @@ impl Deed {
 /// A document to be read at many versions.
 struct Past<'d> {
     document: &'d Document,
+    /// Only a transaction reads an old version at one cost for all of its objects.
+    copy: Option<Automerge>,
     /// Whether something stood at some version, once that is known.
     stood: Option<bool>,
 }
 
 impl<'d> Past<'d> {
     fn of(document: &'d Document) -> Self {
-        Self { document, stood: None }
+        Self { document, copy: None, stood: None }
     }
 
     /// What these heads show; `None` if that is nothing.
@@ -164,9 +166,7 @@ impl<'d> Past<'d> {
         let stood = *self.stood.get_or_insert_with(|| Standing::ever(automerge));
         let standing =
             if stood { Standing::at_version(automerge, heads) } else { Standing::default() };
-        // Only a transaction reads an old version at one cost for all of its objects; and only the first
-        // one of a copy, since Automerge does not take all of it back.
-        let mut copy = automerge.clone();
+        let copy = self.copy.get_or_insert_with(|| automerge.clone());
         let tx = copy.transaction_at(PatchLog::inactive(), heads).map_err(internal)?;
         Ok(Some(Scope::new(&tx, &standing).map_value(&[ROOT])))
     }
