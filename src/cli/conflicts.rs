@@ -4,6 +4,7 @@ use super::{
     args::{Conflicts, Document, Format, Voice},
     client::{Call, Client},
     listing::{Listing, pages},
+    ls::Row,
     output,
 };
 use crate::ident::Collection;
@@ -24,33 +25,19 @@ pub(crate) async fn run(client: &Client, line: &Conflicts, voice: Voice) -> anyh
 }
 
 async fn documents(client: &Client, collection: &Collection, format: Format) -> anyhow::Result<()> {
-    let mut list = Listing::new(format, &["KEY", "CONFLICTS", "VERSION"]);
+    let mut list = Listing::new(format, Row::HEAD);
     let call = || {
         let call = Call::new(Method::GET, format!("/v1/{collection}"));
         call.query("values", "false").query("limit", "1000")
     };
     pages(client, call, "documents", |row| {
-        if serde_json::from_slice::<Counted>(row)?.conflicts != 0 {
-            list.row(row, |row: Row| {
-                vec![row.key, row.conflicts.to_string(), row.version.join(".")]
-            })?;
+        if serde_json::from_slice::<Row>(row)?.conflicts != 0 {
+            list.row(row, Row::cells)?;
         }
         Ok(ControlFlow::Continue(()))
     })
     .await?;
     list.end()
-}
-
-#[derive(Deserialize)]
-struct Counted {
-    conflicts: u32,
-}
-
-#[derive(Deserialize)]
-struct Row {
-    key: String,
-    conflicts: u32,
-    version: Vec<String>,
 }
 
 /// In a table each value has a row, the one that shows first and marked.

@@ -69,24 +69,32 @@ async fn documents(
         call = call.query("prefix", prefix);
     }
     let mut body = client.open(call).await?.into_body();
-    let mut list = Listing::new(format, &["KEY", "CONFLICTS", "VERSION"]);
+    let mut list = Listing::new(format, Row::HEAD);
     let mut rest = Vec::new();
     while let Some(bytes) = client.next(&mut body).await? {
         rest.extend_from_slice(&bytes);
         let whole = rest.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1);
         for line in rest[..whole].split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
-            list.row(line, |row: Row| {
-                vec![row.key, row.conflicts.to_string(), row.version.join(".")]
-            })?;
+            list.row(line, Row::cells)?;
         }
         rest.drain(..whole);
     }
     list.end()
 }
 
+/// A document in a list, without its value.
 #[derive(Deserialize)]
-struct Row {
+pub(crate) struct Row {
     key: String,
     version: Vec<String>,
-    conflicts: u32,
+    pub(crate) conflicts: u32,
+}
+
+impl Row {
+    /// The columns of a table of these.
+    pub(crate) const HEAD: &[&str] = &["KEY", "CONFLICTS", "VERSION"];
+
+    pub(crate) fn cells(self) -> Vec<String> {
+        vec![self.key, self.conflicts.to_string(), self.version.join(".")]
+    }
 }

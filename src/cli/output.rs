@@ -8,7 +8,7 @@ use anyhow::Context;
 use serde::Deserialize;
 use serde_json::Value;
 use std::io::{self, Read, Write};
-use time::OffsetDateTime;
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 /// Writes data, and a line's end.
 pub(crate) fn data(bytes: &[u8]) -> io::Result<()> {
@@ -86,10 +86,8 @@ pub(crate) fn body(source: &Source) -> anyhow::Result<Vec<u8>> {
 
 /// Seconds since 1970 as RFC 3339, for people.
 pub(crate) fn time(seconds: i64) -> String {
-    let Ok(time) = OffsetDateTime::from_unix_timestamp(seconds) else { return seconds.to_string() };
-    let (date, clock) = (time.date(), time.time());
-    let (hour, minute, second) = clock.as_hms();
-    format!("{date}T{hour:02}:{minute:02}:{second:02}Z")
+    let time = OffsetDateTime::from_unix_timestamp(seconds).ok();
+    time.and_then(|time| time.format(&Rfc3339).ok()).unwrap_or_else(|| seconds.to_string())
 }
 
 /// The beginning of a hash or an actor, which tells it from the others here.

@@ -32,47 +32,29 @@ pub fn run(words: impl IntoIterator<Item = OsString>) -> ExitCode {
 }
 
 fn execute(CommandLine { voice, command }: CommandLine) -> anyhow::Result<()> {
-    let client = |remote| Client::new(remote, 0 < voice.verbose);
+    /// A command that talks to a node.
+    macro_rules! at_node {
+        ($command:ident, $line:ident) => {{
+            let client = Client::new(&$line.remote, 0 < voice.verbose)?;
+            one_thread()?.block_on($command::run(&client, &$line, voice))
+        }};
+    }
     match command {
         Command::Serve(flags) => many_threads()?.block_on(serve::run(&flags, voice)),
-        Command::Get(line) => {
-            one_thread()?.block_on(get::run(&client(&line.remote)?, &line, voice))
-        }
-        Command::Put(line) => {
-            one_thread()?.block_on(put::run(&client(&line.remote)?, &line, voice))
-        }
-        Command::Patch(line) => {
-            one_thread()?.block_on(patch::run(&client(&line.remote)?, &line, voice))
-        }
-        Command::Rm(line) => one_thread()?.block_on(rm::run(&client(&line.remote)?, &line, voice)),
-        Command::Ls(line) => one_thread()?.block_on(ls::run(&client(&line.remote)?, &line, voice)),
-        Command::Watch(line) => {
-            one_thread()?.block_on(watch::run(&client(&line.remote)?, &line, voice))
-        }
-        Command::History(line) => {
-            one_thread()?.block_on(history::run(&client(&line.remote)?, &line, voice))
-        }
-        Command::Diff(line) => {
-            one_thread()?.block_on(diff::run(&client(&line.remote)?, &line, voice))
-        }
-        Command::Blame(line) => {
-            one_thread()?.block_on(blame::run(&client(&line.remote)?, &line, voice))
-        }
-        Command::Conflicts(line) => {
-            one_thread()?.block_on(conflicts::run(&client(&line.remote)?, &line, voice))
-        }
-        Command::Revert(line) => {
-            one_thread()?.block_on(revert::run(&client(&line.remote)?, &line, voice))
-        }
-        Command::Quarantine(line) => {
-            one_thread()?.block_on(quarantine::run(&client(&line.remote)?, &line, voice))
-        }
-        Command::Import(line) => {
-            one_thread()?.block_on(import::run(&client(&line.remote)?, &line, voice))
-        }
-        Command::Export(line) => {
-            one_thread()?.block_on(export::run(&client(&line.remote)?, &line, voice))
-        }
+        Command::Get(line) => at_node!(get, line),
+        Command::Put(line) => at_node!(put, line),
+        Command::Patch(line) => at_node!(patch, line),
+        Command::Rm(line) => at_node!(rm, line),
+        Command::Ls(line) => at_node!(ls, line),
+        Command::Watch(line) => at_node!(watch, line),
+        Command::History(line) => at_node!(history, line),
+        Command::Diff(line) => at_node!(diff, line),
+        Command::Blame(line) => at_node!(blame, line),
+        Command::Conflicts(line) => at_node!(conflicts, line),
+        Command::Revert(line) => at_node!(revert, line),
+        Command::Quarantine(line) => at_node!(quarantine, line),
+        Command::Import(line) => at_node!(import, line),
+        Command::Export(line) => at_node!(export, line),
         Command::Backup(line) => one_thread()?.block_on(backup::run(&line, voice)),
         #[cfg(feature = "rocksdb")]
         Command::Restore(line) => restore::run(&line, voice),
