@@ -7,10 +7,7 @@ use crate::{
 };
 use anyhow::Context;
 use rustix::process::{Resource, Rlimit, setrlimit};
-use std::{io, thread};
-
-/// A thread that opens deep documents needs a deep stack.
-const STACK_BYTES: usize = 16 << 20;
+use std::io;
 
 /// Runs the command.
 pub(crate) fn run(line: &Decode) -> anyhow::Result<()> {
@@ -25,8 +22,5 @@ pub(crate) fn run(line: &Decode) -> anyhow::Result<()> {
         document_bytes_max: line.document_bytes,
         ..Limits::default()
     };
-    let thread = thread::Builder::new().stack_size(STACK_BYTES);
-    let work =
-        thread.spawn(move || node::decode(io::stdin().lock(), io::stdout().lock(), limits))?;
-    work.join().map_err(|_| anyhow::anyhow!("it panicked"))?.context("whoever asked is gone")
+    Ok(node::decode(io::stdin(), io::stdout(), limits)?)
 }

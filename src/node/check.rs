@@ -1,6 +1,6 @@
 //! Checking a closed store: every row, and every document against what is said of it.
 
-use super::Error;
+use super::{Error, handle::STACK_BYTES};
 use crate::{
     doc::{Actor, Document, Form},
     ident::Name,
@@ -17,8 +17,6 @@ use std::{
 
 /// Documents that wait for a thread to check them.
 const WAITING_MAX: usize = 256;
-/// A thread that runs Automerge on deep documents needs a deep stack.
-const STACK_BYTES: usize = 16 << 20;
 
 /// What a check tells.
 #[derive(Debug, Clone, PartialEq, Eq)]

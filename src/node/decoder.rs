@@ -9,12 +9,13 @@
 //! answered  length (u64, little-endian), why it is refused; nothing: it can be opened
 //! ```
 
-use super::Error;
+use super::{Error, handle::STACK_BYTES};
 use crate::doc::{Actor, Document, Limits, Refusal, RefusalKind, Room, Sender};
 use std::{
     ffi::OsString,
     io::{self, Read, Write},
     process::Stdio,
+    thread,
     time::Duration,
 };
 use tokio::{
@@ -125,12 +126,22 @@ impl Process {
     }
 }
 
-/// Opens documents as a [`Decoder`] asks for it, until there are no more. It is called by a process
-/// that is nothing else, and that limits itself before.
+/// Opens documents as a node asks for it, until there are no more. It is called by a process that is
+/// nothing else, and that limits itself before.
 ///
 /// # Errors
-/// Its input or output is gone.
-pub fn decode(mut asked: impl Read, mut answered: impl Write, limits: Limits) -> io::Result<()> {
+/// Its input or output is gone, or it panicked.
+pub fn decode(
+    asked: impl Read + Send + 'static,
+    answered: impl Write + Send + 'static,
+    limits: Limits,
+) -> io::Result<()> {
+    let thread = thread::Builder::new().stack_size(STACK_BYTES);
+    let work = thread.spawn(move || answer_all(asked, answered, limits))?;
+    work.join().unwrap_or_else(|_| Err(io::Error::other("it panicked")))
+}
+
+fn answer_all(mut asked: impl Read, mut answered: impl Write, limits: Limits) -> io::Result<()> {
     let mut length = [0; 8];
     while read_or_end(&mut asked, &mut length)? {
         let mut bytes = Vec::new();
@@ -193,11 +204,14 @@ mod tests {
             asked.extend_from_slice(bytes);
         }
         let mut answered = Vec::new();
-        decode(&asked[..], &mut answered, Limits::default()).unwrap();
+        answer_all(&asked[..], &mut answered, Limits::default()).unwrap();
         let reason = "no chunk of Automerge begins here";
         let expected = [&[0; 8][..], &[33, 0, 0, 0, 0, 0, 0, 0], reason.as_bytes(), &[0; 8]];
         assert_eq!(answered, expected.concat());
-        assert!(decode(&asked[..3], &mut answered, Limits::default()).is_err(), "half a length");
+        assert!(
+            answer_all(&asked[..3], &mut answered, Limits::default()).is_err(),
+            "half a length"
+        );
     }
 
     #[tokio::test]
