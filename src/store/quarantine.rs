@@ -210,8 +210,15 @@ impl Store {
     /// # Errors
     /// `Engine`.
     pub fn quarantine(&self) -> Result<Vec<Held>, ReadError> {
+        self.held_there(None)
+    }
+
+    /// All of it, or one thing of this name.
+    fn held_there(&self, only: Option<QuarantineId>) -> Result<Vec<Held>, ReadError> {
+        let wanted = |id: QuarantineId| only.is_none_or(|only| only == id);
         let mut all = BTreeMap::new();
-        let documents = self.ward.lock().documents.clone();
+        let mut documents = self.ward.lock().documents.clone();
+        documents.retain(|id| wanted(QuarantineId::from_bytes(id.to_bytes())));
         for id in documents {
             let Ok(Some((name, head))) = self.head(id) else { continue };
             if head.quarantined {
@@ -224,6 +231,9 @@ impl Store {
         }
         self.scan(Family::Kept, &Range::prefix(&[ROW]), |key, value| {
             let (id, document) = self.owner(key);
+            if !wanted(id) {
+                return;
+            }
             let held = all.entry(id).or_insert_with(|| match document {
                 Some(id) => self.held(id, None, What::Rows),
                 None => Held {
@@ -238,7 +248,9 @@ impl Store {
             held.bytes += value.len() as u64;
         })?;
         self.scan(Family::Kept, &Range::prefix(&[CHANGES]), |key, value| {
-            if let Ok((held, _)) = read_changes(key, value) {
+            if wanted(QuarantineId::from_bytes(short_hash(&[key])))
+                && let Ok((held, _)) = read_changes(key, value)
+            {
                 all.insert(held.id, held);
             }
         })?;
@@ -250,9 +262,7 @@ impl Store {
     /// # Errors
     /// `Engine`.
     pub fn quarantined(&self, id: QuarantineId) -> Result<Option<(Held, Vec<Bytes>)>, ReadError> {
-        let Some(held) = self.quarantine()?.into_iter().find(|held| held.id == id) else {
-            return Ok(None);
-        };
+        let Some(held) = self.held_there(Some(id))?.pop() else { return Ok(None) };
         let mut bytes = Vec::new();
         for (family, key) in self.rows(&held)? {
             let value = self.engine.get(family, &key);
@@ -452,8 +462,8 @@ impl Committer {
             ReadError::Engine(error) => CommitError::Failed(error),
             other => CommitError::Failed(EngineError::Corrupt(other.to_string())),
         };
-        let all = store.quarantine().map_err(failed)?;
-        let Some(held) = all.into_iter().find(|held| held.id == id) else { return Ok(false) };
+        let found = store.held_there(Some(id)).map_err(failed)?.pop();
+        let Some(held) = found else { return Ok(false) };
         let document = DocumentId::from_bytes(id.to_bytes());
         let rows = store.rows(&held).map_err(failed)?;
         let mut batch = Batch::default();
