@@ -14,6 +14,7 @@ const TIGHT: Limits = Limits {
     change_operations_max: 3,
     document_bytes_max: 1_000,
     seek_steps_max: 0,
+    walked_elements_max: 1_000,
     inflated_bytes_max: 1_000,
     inflation_ratio_max: 1,
     document_operations_max: 3,

@@ -18,6 +18,9 @@ pub struct Limits {
     /// Most elements of lists and texts that an edit at an older base looks at in place; past them
     /// it is made in a copy of the document, with the same outcome.
     pub seek_steps_max: usize,
+    /// Most deleted elements that the insertions of one edit walk over, at most: each may walk over
+    /// all that the edit deleted before it.
+    pub walked_elements_max: usize,
     /// Most bytes that foreign bytes may be once inflated.
     pub inflated_bytes_max: u64,
     /// Most bytes that one byte of a stranger's may inflate to, past the first mebibyte.
@@ -38,6 +41,8 @@ impl Default for Limits {
             document_bytes_max: 16 << 20,
             // A tenth of a second.
             seek_steps_max: 500_000,
+            // Some seconds.
+            walked_elements_max: 300_000_000,
             inflated_bytes_max: 32 << 20,
             inflation_ratio_max: 200,
             document_operations_max: 1_000_000,

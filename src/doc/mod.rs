@@ -1,6 +1,7 @@
 //! Documents: JSON outside, Automerge inside. Pure: no disk, network, clock or randomness.
 
 mod ancestry;
+mod anchors;
 mod apply;
 mod author;
 mod blame;

@@ -170,10 +170,7 @@ impl<T: Transactable> Patching<'_, '_, T> {
         }
         let visible_before =
             if self.write.scope().is_plain(list) { index } else { self.make_room(list, index)? };
-        for (offset, value) in values.iter().enumerate() {
-            self.write.insert_element(list, visible_before + offset, value)?;
-        }
-        Ok(())
+        self.write.insert_elements(list, visible_before, values)
     }
 
     /// Makes it possible to insert at an index of a list in which something stands: how many visible

@@ -366,7 +366,7 @@ impl<'w, 'a, T: Transactable> Put<'w, 'a, T> {
             return Ok(Cow::Borrowed(new));
         };
         for index in (0..items.len()).filter(|index| stands(*index)) {
-            if !pairs.iter().any(|(paired, _)| *paired == index) {
+            if pairs.binary_search_by_key(&index, |(paired, _)| *paired).is_err() {
                 self.write.settle(&items[index].slot);
             }
         }

@@ -15,6 +15,7 @@ use automerge::{Automerge, ObjId, Prop, transaction::Transactable};
 use std::{
     collections::{BTreeSet, HashMap},
     ops::Range,
+    slice,
 };
 
 /// A list as it is now, beside its older base.
@@ -151,19 +152,16 @@ impl ListPut<'_> {
         let (mut old, mut new) = (run.old.start, run.new.start);
         let end = (run.old.end, run.new.end);
         for (old_to, new_to) in run.pairs.iter().copied().chain([end]) {
-            for gone in old..old_to {
-                if self.is_visible(gone) {
-                    put.write.delete_element(self.list, *at, &self.base[gone])?;
-                } else {
-                    *at += 1;
-                }
-            }
+            // New elements come before those that are deleted, where Automerge finds their place at
+            // once; what is not visible any more stays in the transaction's list.
+            let stays = (old..old_to).rev().find(|&gone| !self.is_visible(gone));
+            let first_gone = stays.map_or(old, |stays| stays + 1);
+            self.delete(put, old..first_gone, at)?;
             if !stands_already {
-                for value in &self.new[new..new_to] {
-                    put.write.insert_element(self.list, *at, value)?;
-                    *at += 1;
-                }
+                put.write.insert_elements(self.list, *at, &self.new[new..new_to])?;
+                *at += new_to - new;
             }
+            self.delete(put, first_gone..old_to, at)?;
             if (old_to, new_to) != end {
                 // Deleted there meanwhile: written whole if it was edited here, gone if not.
                 let value = &self.new[new_to];
@@ -171,11 +169,29 @@ impl ListPut<'_> {
                 if !self.old[old_to].is_unchanged_by(value) && !there() {
                     let b = &self.base[old_to];
                     put.write.delete_element(self.list, *at, b)?;
-                    put.write.insert_element(self.list, *at, &retype(Some(b), value))?;
+                    let value = retype(Some(b), value);
+                    put.write.insert_elements(self.list, *at, slice::from_ref(&value))?;
                 }
                 *at += 1;
             }
             (old, new) = (old_to + 1, new_to + 1);
+        }
+        Ok(())
+    }
+
+    /// Takes those elements of the base out that are visible.
+    fn delete<T: Transactable>(
+        &self,
+        put: &mut Put<'_, '_, T>,
+        olds: Range<usize>,
+        at: &mut usize,
+    ) -> Result<(), Refusal> {
+        for gone in olds {
+            if self.is_visible(gone) {
+                put.write.delete_element(self.list, *at, &self.base[gone])?;
+            } else {
+                *at += 1;
+            }
         }
         Ok(())
     }

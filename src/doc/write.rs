@@ -10,7 +10,7 @@ use super::{
     standing::{Stander, Standing},
     view::{Item, Scope},
 };
-use automerge::{ObjId, ObjType, Prop, ROOT, ScalarValue, hydrate, transaction::Transactable};
+use automerge::{ObjId, Prop, ROOT, ScalarValue, hydrate, transaction::Transactable};
 use std::collections::{BTreeMap, HashMap};
 
 /// A transaction, and what stands at the version that it reads.
@@ -28,6 +28,10 @@ pub(super) struct Writing<'a, T> {
     /// Elements that may still be looked at; `None`: any number.
     steps_left: Option<usize>,
     exhausted: bool,
+    /// How many list elements were deleted, which Automerge goes on walking over.
+    deleted: usize,
+    /// How many of those may still be walked over.
+    walk_left: usize,
 }
 
 impl<'a, T: Transactable> Writing<'a, T> {
@@ -47,6 +51,8 @@ impl<'a, T: Transactable> Writing<'a, T> {
             bytes_left: limits.document_bytes_max,
             steps_left: steps_max,
             exhausted: false,
+            deleted: 0,
+            walk_left: limits.walked_elements_max,
         }
     }
 
@@ -71,7 +77,7 @@ impl<'a, T: Transactable> Writing<'a, T> {
     /// Counts an operation at an index, where Automerge looks from the start on.
     pub(super) fn seek(&mut self, index: usize) -> Result<(), Refusal> {
         let Some(left) = &mut self.steps_left else { return Ok(()) };
-        match left.checked_sub(index + 1) {
+        match left.checked_sub(index + self.deleted + 1) {
             Some(rest) => {
                 *left = rest;
                 Ok(())
@@ -150,7 +156,7 @@ impl<'a, T: Transactable> Writing<'a, T> {
         for holder in holders.iter().filter(|holder| **holder != home) {
             self.tx.delete(holder, key)?;
         }
-        self.put(&home, Prop::Map(key.to_owned()), value, Put::Over)
+        self.put(&home, Prop::Map(key.to_owned()), value)
     }
 
     /// Takes a key out of all backing maps in which the transaction sees it.
@@ -170,18 +176,29 @@ impl<'a, T: Transactable> Writing<'a, T> {
         value: &Value,
     ) -> Result<(), Refusal> {
         self.seek(index)?;
-        self.put(list, Prop::Seq(index), value, Put::Over)
+        self.put(list, Prop::Seq(index), value)
     }
 
-    /// A new list element before the one at `index`.
-    pub(super) fn insert_element(
+    /// New list elements before the one at `index`, all in one step: after each insertion alone
+    /// Automerge walks over the deleted elements that follow.
+    pub(super) fn insert_elements(
         &mut self,
         list: &ObjId,
         index: usize,
-        value: &Value,
+        values: &[Value],
     ) -> Result<(), Refusal> {
+        if values.is_empty() {
+            return Ok(());
+        }
         self.seek(index)?;
-        self.put(list, Prop::Seq(index), value, Put::Before)
+        let detail = "elements are deleted and inserted one by one too often: splice them";
+        let too_many = || Refusal::at(RefusalKind::TooLarge, "", detail);
+        self.walk_left = self.walk_left.checked_sub(self.deleted).ok_or_else(too_many)?;
+        self.check_operations(values.iter().map(operations).sum())?;
+        self.count_bytes(values.iter().map(bytes).sum())?;
+        let encoding = self.tx.text_encoding();
+        let values = values.iter().map(|value| hydrate_value(value, encoding));
+        Ok(self.tx.splice(list, index, 0, values)?)
     }
 
     /// Takes a visible list element out.
@@ -193,6 +210,7 @@ impl<'a, T: Transactable> Writing<'a, T> {
     ) -> Result<(), Refusal> {
         self.settle(old);
         self.seek(index)?;
+        self.deleted += 1;
         Ok(self.tx.delete(list, index)?)
     }
 
@@ -203,45 +221,28 @@ impl<'a, T: Transactable> Writing<'a, T> {
             if visible.is_none() {
                 let value = self.scope().value(&slot);
                 self.settle(&slot);
-                self.insert_element(list, index, &value)?;
+                self.insert_elements(list, index, &[value])?;
             }
         }
         Ok(())
     }
 
-    fn put(&mut self, holder: &ObjId, at: Prop, value: &Value, how: Put) -> Result<(), Refusal> {
+    /// Puts a value at a place of one backing object.
+    fn put(&mut self, holder: &ObjId, at: Prop, value: &Value) -> Result<(), Refusal> {
         self.check_operations(operations(value))?;
         self.count_bytes(bytes(value))?;
         let encoding = self.tx.text_encoding();
-        match (value, how, at) {
-            (Value::Map(map), how, at) => {
-                let map = hydrate::Value::Map(hydrate_map(map, encoding));
-                self.tx.batch_create_object(holder, at, &map, how == Put::Before)?;
+        match value {
+            Value::Map(_) | Value::List(_) | Value::Text(_) => {
+                let object = hydrate_value(value, encoding);
+                self.tx.batch_create_object(holder, at, &object, false)?;
             }
-            (Value::List(list), how, at) => {
-                let list = list.iter().map(|value| hydrate_value(value, encoding));
-                let list = hydrate::Value::List(list.collect::<Vec<_>>().into());
-                self.tx.batch_create_object(holder, at, &list, how == Put::Before)?;
-            }
-            (Value::Text(text), Put::Before, Prop::Seq(index)) => {
-                let id = self.tx.insert_object(holder, index, ObjType::Text)?;
-                self.tx.splice_text(id, 0, 0, text)?;
-            }
-            (Value::Text(text), _, at) => {
-                let id = self.tx.put_object(holder, at, ObjType::Text)?;
-                self.tx.splice_text(id, 0, 0, text)?;
-            }
-            (value, how, at) => {
+            value => {
                 let Some(scalar) = scalar_of(value) else {
                     return Err(Refusal::new(RefusalKind::Internal, "a container as a scalar"));
                 };
-                match (how, at) {
-                    (Put::Before, Prop::Seq(index)) => self.tx.insert(holder, index, scalar)?,
-                    (_, at) => {
-                        self.displace(holder, &at, &scalar)?;
-                        self.tx.put(holder, at, scalar)?;
-                    }
-                }
+                self.displace(holder, &at, &scalar)?;
+                self.tx.put(holder, at, scalar)?;
             }
         }
         Ok(())
@@ -288,13 +289,6 @@ fn bytes(value: &Value) -> usize {
         Value::Bytes(bytes) => bytes.len(),
         _ => 0,
     }
-}
-
-/// Whether a value takes the place of another, or comes before it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Put {
-    Over,
-    Before,
 }
 
 fn hydrate_map(map: &BTreeMap<String, Value>, encoding: automerge::TextEncoding) -> hydrate::Map {

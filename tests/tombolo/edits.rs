@@ -86,6 +86,25 @@ fn a_late_list_that_was_cut_by_others_is_written_once() {
 }
 
 #[test]
+fn a_long_list_that_grew_at_both_ends_keeps_its_elements() {
+    let mut line = Line::new();
+    let json = |ids: &mut dyn Iterator<Item = usize>, late: bool| {
+        let value = |id: usize| usize::from(late && id == 1_500);
+        let elements = ids.map(|id| format!(r#"{{"id":{id},"n":{}}}"#, value(id)));
+        format!(r#"{{"l":[{}]}}"#, elements.collect::<Vec<_>>().join(","))
+    };
+    let base = line.put(None, &json(&mut (1..3_000), false));
+    line.put(None, &json(&mut (0..3_001), false));
+    line.put(Some(&base), &json(&mut (1..3_000), true));
+    assert_eq!(line.shows(), json(&mut (0..3_001), true));
+    assert_eq!(line.0.conflicts(), []);
+    // Moved ones are written anew where they stand, the others stay.
+    let swapped = (0..3_001).map(|id| if id % 1_000 == 7 { 2_014 - id } else { id });
+    line.put(None, &json(&mut swapped.clone(), true));
+    assert_eq!(line.shows(), json(&mut { swapped }, true));
+}
+
+#[test]
 fn a_late_patch_of_a_deleted_document_that_came_back_is_written_whole() {
     let mut line = Line::new();
     let first = line.put(None, r#"{"id":{"$text":"x"}}"#);
@@ -108,16 +127,20 @@ fn zeros_of_both_signs_are_written() {
 }
 
 #[test]
-fn a_patch_that_grows_by_copies_is_refused_at_its_bounds() {
+fn a_patch_that_grows_or_takes_long_is_refused_at_its_bounds() {
     let mut line = Line::new();
     line.put(None, r#"{"a":[1,1,1,1,1,1,1,1,1,1],"t":"abcdefghijklmnopqrstuvwxyz"}"#);
     let version = line.0.version();
     let copies: Vec<_> =
         (0..40).map(|n| format!(r#"{{"op":"copy","from":"","path":"/c{n}"}}"#)).collect();
     let splice = r#"{"op":"splice","path":"/t","at":0,"remove":0,"insert":"z"}"#;
+    let again = r#"{"op":"remove","path":"/a/0"},{"op":"add","path":"/a/0","value":1}"#;
     let few = Limits { change_operations_max: 1_000, ..Limits::default() };
+    let slow = Limits { walked_elements_max: 5_049, ..Limits::default() };
     let small = Limits { document_bytes_max: 1_000, ..Limits::default() };
-    for (patch, limits) in [(copies, few), (vec![splice.to_owned(); 100], small)] {
+    for (patch, limits) in
+        [(copies, few), (vec![splice.to_owned(); 100], small), (vec![again.to_owned(); 100], slow)]
+    {
         let patch = format!("[{}]", patch.join(","));
         let patch = Patch::parse(patch.as_bytes(), Form::Plain, &Limits::default()).unwrap();
         let edit = Edit::JsonPatch(patch);
