@@ -19,6 +19,7 @@ const TIGHT: Limits = Limits {
     inflation_ratio_max: 1,
     document_operations_max: 3,
     decoded_operations_max: 3,
+    decoded_bytes_max: 1_000,
 };
 
 /// Holds for `data` as text, and for a value made from `data`, printed and damaged.

@@ -43,6 +43,7 @@ const RANGES: &[(&str, RangeInclusive<u64>)] = &[
     ("limits.body_bytes_max", 1..=JSON_BYTES_MAX),
     ("limits.body_bytes_per_second_min", 1..=COUNT_MAX),
     ("limits.change_operations_max", 1..=COUNT_MAX),
+    ("limits.changes_bytes_max", 1..=JSON_BYTES_MAX),
     ("limits.connections_max", 1..=COUNT_MAX),
     ("limits.connections_per_address_max", 1..=COUNT_MAX),
     // Nothing is tested deeper than the default.
@@ -114,6 +115,7 @@ pub(crate) struct Limits {
     body_bytes_max: usize,
     body_bytes_per_second_min: u32,
     change_operations_max: usize,
+    changes_bytes_max: usize,
     connections_max: usize,
     connections_per_address_max: usize,
     depth_max: usize,
@@ -137,6 +139,7 @@ impl Default for Config {
             body_bytes_max: options.body_bytes_max,
             body_bytes_per_second_min: options.body_bytes_per_second_min,
             change_operations_max: document.change_operations_max,
+            changes_bytes_max: options.changes_bytes_max,
             connections_max: bounds.count_max,
             connections_per_address_max: bounds.count_per_address_max,
             depth_max: document.depth_max,
@@ -241,6 +244,7 @@ impl Config {
     pub(crate) fn http(&self) -> Result<http::Options, Failure> {
         Ok(http::Options {
             body_bytes_max: self.limits.body_bytes_max,
+            changes_bytes_max: self.limits.changes_bytes_max,
             body_bytes_per_second_min: self.limits.body_bytes_per_second_min,
             answer_time: Duration::from_secs(self.limits.request_seconds_max),
             header_bytes_max: self.limits.header_bytes_max,

@@ -68,7 +68,7 @@ pub(super) fn of_change(
 /// Counts what a document holds, whose body this is. All that is deflated is inflated once.
 ///
 /// # Errors
-/// As [`of_change`], for its operations and for its changes.
+/// As [`of_change`], for its operations and for its changes; `Heavy`: it inflates to more than that.
 pub(super) fn of_document(
     body: &[u8],
     operations_max: u64,
@@ -87,7 +87,7 @@ pub(super) fn of_document(
             let bytes = if kind & DEFLATED == 0 {
                 Cow::Borrowed(bytes)
             } else {
-                Cow::Owned(inflation.inflate(bytes)?)
+                Cow::Owned(inflation.inflate(bytes, RefusalKind::Heavy)?)
             };
             counter.column(kind & !DEFLATED, &bytes)?;
         }

@@ -38,11 +38,16 @@ pub(super) struct Inflation {
 }
 
 impl Inflation {
-    /// Inflates, through a sink that counts.
+    /// Inflates, through a sink that counts. `beyond`: what it is if there are more bytes than are
+    /// left, as far as the ratio allows them.
     ///
     /// # Errors
-    /// `TooLarge`, `BadChanges`.
-    pub(super) fn inflate(&mut self, deflated: &[u8]) -> Result<Vec<u8>, Refusal> {
+    /// `beyond`, `TooLarge`, `BadChanges`.
+    pub(super) fn inflate(
+        &mut self,
+        deflated: &[u8],
+        beyond: RefusalKind,
+    ) -> Result<Vec<u8>, Refusal> {
         let within = self.ratio_max.map_or(u64::MAX, |ratio| {
             INFLATED_FREELY.max(ratio.saturating_mul(deflated.len() as u64))
         });
@@ -54,8 +59,9 @@ impl Inflation {
         }
         let bytes = inflated.len() as u64;
         if most < bytes {
+            let kind = if most < within { beyond } else { RefusalKind::TooLarge };
             let detail = format!("{} bytes inflate to more than {most}", deflated.len());
-            return Err(Refusal::new(RefusalKind::TooLarge, detail));
+            return Err(Refusal::new(kind, detail));
         }
         self.bytes_left -= bytes;
         Ok(inflated)
@@ -113,7 +119,7 @@ pub(super) fn chunks<'a>(
                 (hash, Chunk::Change { hash, body: Cow::Borrowed(body) })
             }
             DEFLATED => {
-                let body = inflation.inflate(body)?;
+                let body = inflation.inflate(body, RefusalKind::TooLarge)?;
                 let hash = hash(CHANGE, &body);
                 (hash, Chunk::Change { hash, body: Cow::Owned(body) })
             }

@@ -85,6 +85,24 @@ pub struct Waiting {
     pub missing: Vec<Hash>,
 }
 
+/// Counts what a whole document holds.
+///
+/// # Errors
+/// `Heavy`: more than is opened here unseen. `TooLarge`, `BadChanges`.
+fn count(body: &[u8], inflation: &mut Inflation, limits: &Limits) -> Result<Census, Refusal> {
+    let decoded = limits.decoded();
+    let operations_max = limits.document_operations_max.max(decoded.document_operations_max);
+    let bytes_max = limits.inflated_bytes_max.max(decoded.inflated_bytes_max);
+    let census = census::of_document(body, operations_max, bytes_max, inflation)?;
+    if limits.document_operations_max < census.operations
+        || limits.inflated_bytes_max < census.expanded
+    {
+        let why = "a document of more operations or bytes than are opened unseen";
+        return Err(Refusal::new(RefusalKind::Heavy, why));
+    }
+    Ok(census)
+}
+
 /// What is known of a document's changes for judging others.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Verified {
@@ -210,15 +228,7 @@ impl Document {
                     unpacked.candidates.push(change);
                 }
                 Chunk::Document { whole, body } => {
-                    let operations_max = limits.document_operations_max;
-                    let bytes_max = limits.inflated_bytes_max;
-                    let most = operations_max.max(limits.decoded_operations_max);
-                    let census = census::of_document(body, most, bytes_max, &mut inflation)?;
-                    if operations_max < census.operations {
-                        let why = "a document of more operations than are opened unseen";
-                        return Err(Refusal::new(RefusalKind::Heavy, why));
-                    }
-                    unpacked.add(census);
+                    unpacked.add(count(body, &mut inflation, limits)?);
                     let document = load(whole)?;
                     if alone && history.is_empty() {
                         unpacked.candidates = document.get_changes(&[]);

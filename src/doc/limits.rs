@@ -29,6 +29,8 @@ pub struct Limits {
     pub document_operations_max: u64,
     /// The same, of one that was opened elsewhere before, where nobody is hurt by it.
     pub decoded_operations_max: u64,
+    /// Most bytes that such a one may be once inflated.
+    pub decoded_bytes_max: u64,
 }
 
 impl Default for Limits {
@@ -47,6 +49,7 @@ impl Default for Limits {
             inflation_ratio_max: 200,
             document_operations_max: 1_000_000,
             decoded_operations_max: 16_000_000,
+            decoded_bytes_max: 256 << 20,
         }
     }
 }
@@ -55,7 +58,11 @@ impl Limits {
     /// The bounds for what was opened elsewhere before.
     #[must_use]
     pub fn decoded(self) -> Self {
-        Self { document_operations_max: self.decoded_operations_max, ..self }
+        Self {
+            document_operations_max: self.decoded_operations_max,
+            inflated_bytes_max: self.decoded_bytes_max,
+            ..self
+        }
     }
 
     /// Refuses a value that would nest too deep at `path`. A container inside of `levels` others

@@ -15,6 +15,7 @@ use futures_util::{StreamExt, stream};
 use http_body_util::BodyExt;
 use std::{fmt, io, sync::Arc, time::Duration};
 use tokio::{
+    sync::OwnedSemaphorePermit,
     task::coop,
     time::{self, Instant},
 };
@@ -28,10 +29,24 @@ const DECODED_BYTES_MAX: usize = 32 << 10;
 impl Call {
     /// The whole body, decoded; at most as large as bodies may be.
     pub(crate) async fn body(&mut self) -> Result<Bytes, Problem> {
+        Ok(self.whole(self.api.options().body_bytes_max).await?.0)
+    }
+
+    /// The whole body, decoded, of up to `bytes_max`; beside it, where it is larger than other bodies
+    /// may be, the turn that it has: only so many are held at once.
+    ///
+    /// # Errors
+    /// `RateLimited`; as [`Pieces::next`].
+    pub(crate) async fn whole(
+        &mut self,
+        bytes_max: usize,
+    ) -> Result<(Bytes, Option<OwnedSemaphorePermit>), Problem> {
+        let usual = self.api.options().body_bytes_max;
         let said = usize::try_from(self.body.size_hint().lower()).unwrap_or(usize::MAX);
-        let mut pieces = self.pieces(self.api.options().body_bytes_max)?;
+        let mut pieces = self.pieces(bytes_max)?;
         let mut first = Bytes::new();
         let mut rest = BytesMut::new();
+        let mut turn = None;
         while let Some(piece) = pieces.next().await? {
             if first.is_empty() {
                 first = piece;
@@ -41,9 +56,12 @@ impl Call {
                 rest.reserve(said.min(BODY_RESERVE));
                 rest.extend_from_slice(&first);
             }
+            if turn.is_none() && usual < rest.len() + piece.len() {
+                turn = Some(self.api.large_body()?);
+            }
             rest.extend_from_slice(&piece);
         }
-        Ok(if rest.is_empty() { first } else { rest.freeze() })
+        Ok((if rest.is_empty() { first } else { rest.freeze() }, turn))
     }
 
     /// The body piece by piece, which is taken out of the call. At most `bytes_max` bytes, both as

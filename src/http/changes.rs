@@ -42,7 +42,7 @@ pub(crate) async fn take(mut call: Call, name: Name) -> Answer {
             return Err(Problem::header(&name, detail));
         }
     }
-    let body = call.body().await?;
+    let (body, _turn) = call.whole(call.api.options().changes_bytes_max).await?;
     if body.is_empty() {
         return Err(Problem::new(Code::BadChanges, "there is nothing in the body"));
     }

@@ -29,6 +29,8 @@ impl Call {
 pub struct Options {
     /// Largest body of a request, as it comes and decoded.
     pub body_bytes_max: usize,
+    /// Largest body of changes, which may be a whole document with its history.
+    pub changes_bytes_max: usize,
     /// Slowest body, in bytes a second, once `answer_time` is over.
     pub body_bytes_per_second_min: u32,
     /// Longest from the end of a request to the first byte of its answer.
@@ -47,6 +49,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             body_bytes_max: 8 << 20,
+            changes_bytes_max: 64 << 20,
             body_bytes_per_second_min: 1 << 10,
             answer_time: Duration::from_secs(30),
             header_bytes_max: 16 << 10,

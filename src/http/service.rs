@@ -36,11 +36,13 @@ use std::{
     },
 };
 use tokio::{
-    sync::watch,
+    sync::{OwnedSemaphorePermit, Semaphore, watch},
     time::{self, Instant},
 };
 
 const VARY: HeaderValue = HeaderValue::from_static("Accept, Accept-Encoding, Version, Parents");
+/// Most bodies that are larger than most may be, at once.
+const LARGE_BODIES_MAX: usize = 4;
 const NOSNIFF: HeaderValue = HeaderValue::from_static("nosniff");
 
 /// The interface of one node; clones share it.
@@ -67,6 +69,8 @@ struct Inner {
     requests: AtomicU64,
     /// Whether answers without end shall end.
     ending: watch::Sender<bool>,
+    /// Turns of large bodies.
+    large: Arc<Semaphore>,
 }
 
 impl Api {
@@ -75,7 +79,8 @@ impl Api {
         let origin = Origin::new(node.incarnation().to_string(), node.chance());
         let (traffic, requests) = (Arc::default(), AtomicU64::new(0));
         let ending = watch::Sender::new(false);
-        let inner = Inner { node, options, traffic, origin, requests, ending };
+        let large = Arc::new(Semaphore::new(LARGE_BODIES_MAX));
+        let inner = Inner { node, options, traffic, origin, requests, ending, large };
         Self(Arc::new(inner), Door::Network)
     }
 
@@ -118,6 +123,14 @@ impl Api {
     /// The bounds.
     pub(crate) fn options(&self) -> &Options {
         &self.0.options
+    }
+
+    /// A turn for a body that is larger than most may be, for as long as it is held.
+    pub(crate) fn large_body(&self) -> Result<OwnedSemaphorePermit, Problem> {
+        Arc::clone(&self.0.large).try_acquire_owned().map_err(|_| {
+            let detail = "as many large bodies as may be are held already";
+            Problem::new(Code::RateLimited, detail)
+        })
     }
 
     /// What the node answers, within the time that a request has; `late` if it does not.

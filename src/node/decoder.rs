@@ -6,7 +6,7 @@
 //!
 //! ```text
 //! asked     length (u64, little-endian), bytes
-//! answered  length (u64, little-endian), why it is refused; nothing: it can be opened
+//! answered  0: it can be opened; else how it is refused (1 byte), length (u64, little-endian), why
 //! ```
 
 use super::{Error, handle::STACK_BYTES};
@@ -68,25 +68,20 @@ impl Decoder {
             None => start(program, arguments)
                 .map_err(|error| Error::Internal(format!("no decoder: {error}")))?,
         };
-        let answer = time::timeout(TIME_MAX, asked.ask(bytes)).await;
-        let reason = match answer {
-            Ok(Ok(reason)) => {
+        match time::timeout(TIME_MAX, asked.ask(bytes)).await {
+            Ok(Ok(answer)) => {
                 *process = Some(asked);
-                reason
+                answer.map_err(Error::Refused)
             }
             Ok(Err(error)) => {
                 tracing::warn!(%error, bytes = bytes.len(), "the decoder died of a document");
-                return Err(broken("a document of which the process died that opened it"));
+                Err(broken("a document of which the process died that opened it"))
             }
             Err(_) => {
                 tracing::warn!(bytes = bytes.len(), "the decoder did not come to an end");
-                return Err(broken("a document that takes too long to open"));
+                Err(broken("a document that takes too long to open"))
             }
-        };
-        if reason.is_empty() {
-            return Ok(());
         }
-        Err(Error::Refused(Refusal::new(RefusalKind::BadChanges, reason)))
     }
 }
 
@@ -108,10 +103,11 @@ fn start(program: &OsString, arguments: &[OsString]) -> io::Result<Process> {
 }
 
 impl Process {
-    async fn ask(&mut self, bytes: &[u8]) -> io::Result<String> {
+    async fn ask(&mut self, bytes: &[u8]) -> io::Result<Result<(), Refusal>> {
         self.asked.write_u64_le(bytes.len() as u64).await?;
         self.asked.write_all(bytes).await?;
         self.asked.flush().await?;
+        let Some(kind) = kind_of(self.answered.read_u8().await?)? else { return Ok(Ok(())) };
         let length = self.answered.read_u64_le().await?;
         if REASON_BYTES_MAX < length {
             return Err(io::ErrorKind::InvalidData.into());
@@ -119,7 +115,7 @@ impl Process {
         let mut reason = String::new();
         (&mut self.answered).take(length).read_to_string(&mut reason).await?;
         if reason.len() as u64 == length {
-            Ok(reason)
+            Ok(Err(Refusal::new(kind, reason)))
         } else {
             Err(io::ErrorKind::UnexpectedEof.into())
         }
@@ -146,15 +142,42 @@ fn answer_all(mut asked: impl Read, mut answered: impl Write, limits: Limits) ->
     while read_or_end(&mut asked, &mut length)? {
         let mut bytes = Vec::new();
         asked.by_ref().take(u64::from_le_bytes(length)).read_to_end(&mut bytes)?;
-        let reason = match open(&bytes, limits) {
-            Ok(()) => String::new(),
-            Err(refusal) => refusal.detail,
-        };
-        answered.write_all(&(reason.len() as u64).to_le_bytes())?;
-        answered.write_all(reason.as_bytes())?;
+        match open(&bytes, limits) {
+            Ok(()) => answered.write_all(&[OPENS])?,
+            Err(Refusal { kind, detail, .. }) => {
+                answered.write_all(&[code_of(kind)])?;
+                answered.write_all(&(detail.len() as u64).to_le_bytes())?;
+                answered.write_all(detail.as_bytes())?;
+            }
+        }
         answered.flush()?;
     }
     Ok(())
+}
+
+const OPENS: u8 = 0;
+/// How documents are refused, by the byte that says so, counted from 1.
+const KINDS: [RefusalKind; 5] = [
+    RefusalKind::BadChanges,
+    RefusalKind::TooLarge,
+    RefusalKind::TooDeep,
+    RefusalKind::Broken,
+    RefusalKind::Internal,
+];
+
+fn code_of(kind: RefusalKind) -> u8 {
+    let kind = if kind == RefusalKind::Heavy { RefusalKind::TooLarge } else { kind };
+    (1..).zip(KINDS).find(|(_, known)| *known == kind).map_or(1, |(code, _)| code)
+}
+
+fn kind_of(code: u8) -> io::Result<Option<RefusalKind>> {
+    match code.checked_sub(1) {
+        None => Ok(None),
+        Some(index) => match KINDS.get(usize::from(index)) {
+            Some(kind) => Ok(Some(*kind)),
+            None => Err(io::ErrorKind::InvalidData.into()),
+        },
+    }
 }
 
 /// Whether there was a beginning at all.
@@ -206,7 +229,7 @@ mod tests {
         let mut answered = Vec::new();
         answer_all(&asked[..], &mut answered, Limits::default()).unwrap();
         let reason = "no chunk of Automerge begins here";
-        let expected = [&[0; 8][..], &[33, 0, 0, 0, 0, 0, 0, 0], reason.as_bytes(), &[0; 8]];
+        let expected = [&[0, 1, 33, 0, 0, 0, 0, 0, 0, 0][..], reason.as_bytes(), &[0]];
         assert_eq!(answered, expected.concat());
         assert!(
             answer_all(&asked[..3], &mut answered, Limits::default()).is_err(),
@@ -223,9 +246,10 @@ mod tests {
         for script in [
             "exit 1",
             "kill -9 $$",
-            "head -c 8 > /dev/null; printf '\\001\\0\\0\\0'",
-            "printf '\\377\\377\\377\\377\\377\\377\\377\\377'; sleep 9",
-            "printf '\\002\\0\\0\\0\\0\\0\\0\\0\\377\\377'; sleep 9",
+            "head -c 8 > /dev/null; printf '\\001\\001\\0\\0\\0'",
+            "printf '\\377'; sleep 9",
+            "printf '\\001\\377\\377\\377\\377\\377\\377\\377\\377'; sleep 9",
+            "printf '\\001\\002\\0\\0\\0\\0\\0\\0\\0\\377\\377'; sleep 9",
         ] {
             let decoder = decoder(script);
             for _ in 0..2 {
@@ -237,11 +261,9 @@ mod tests {
             }
         }
         // One that answers is asked again, and so long as it lives.
-        let fine = decoder(
-            "printf '\\0\\0\\0\\0\\0\\0\\0\\0\\003\\0\\0\\0\\0\\0\\0\\0bad'; cat > /dev/null",
-        );
+        let fine = decoder("printf '\\0\\003\\003\\0\\0\\0\\0\\0\\0\\0bad'; cat > /dev/null");
         assert_eq!(kind(fine.check(&saved()).await), None);
-        assert_eq!(kind(fine.check(&saved()).await), Some(RefusalKind::BadChanges));
+        assert_eq!(kind(fine.check(&saved()).await), Some(RefusalKind::TooDeep));
     }
 
     #[tokio::test(start_paused = true)]

@@ -404,7 +404,7 @@ fn a_document_of_more_operations_than_are_opened_unseen_is_opened_elsewhere_firs
     // What is too wide is found there, and never opened here.
     let before = process.resident_bytes();
     let (status, problem) = post(&mut client, "wide", &repeated(1_000_001));
-    assert_eq!((status, &problem["code"]), (422, &"bad_changes".into()), "{problem}");
+    assert_eq!((status, &problem["code"]), (413, &"too_large".into()), "{problem}");
     assert!(problem["detail"].as_str().unwrap().contains("1000000 elements"), "{problem}");
     assert!(process.resident_bytes() < before + (8 << 20));
     assert_eq!(client.send("GET", "/v1/notes/wide", &[], b"").unwrap().status, 404);

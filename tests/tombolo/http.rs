@@ -5,7 +5,7 @@ use axum::{
     http::{HeaderMap, Request, StatusCode},
 };
 use bytes::Bytes;
-use futures_util::stream;
+use futures_util::{FutureExt, StreamExt, stream};
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use std::{
@@ -671,6 +671,32 @@ async fn a_body_without_an_end_is_not_read_to_it() {
     });
     let reply = client.ask("PUT /v1/notes/a", &[], Body::from_stream(endless)).await;
     assert_eq!((reply.status.as_u16(), read.load(Ordering::Relaxed)), (413, 11));
+}
+
+#[tokio::test]
+async fn four_bodies_of_changes_may_be_larger_than_others_at_once() {
+    let options = Options { body_bytes_max: 1000, changes_bytes_max: 9000, ..Options::default() };
+    let client = Client(Api::new(crate::node(), options));
+    let post = "POST /v1/notes/a/_changes";
+    let fields = &["content-type: application/vnd.automerge"];
+    let body = |bytes: usize, pending: bool| {
+        let pieces = vec![Bytes::from_static(&[b'x'; 500]); bytes / 500];
+        let pieces = stream::iter(pieces.into_iter().map(Ok::<_, Infallible>));
+        let end = if pending { stream::pending().boxed() } else { stream::empty().boxed() };
+        Body::from_stream(pieces.chain(end))
+    };
+    let mut held: Vec<_> =
+        (0..4).map(|_| Box::pin(client.ask(post, fields, body(1500, true)))).collect();
+    for one in &mut held {
+        assert!(one.now_or_never().is_none(), "it waits for more");
+    }
+    for (bytes, code) in [(1000, "bad_changes"), (1500, "rate_limited"), (9500, "rate_limited")] {
+        assert_eq!(client.ask(post, fields, body(bytes, false)).await.code(), code, "{bytes}");
+    }
+    held.pop();
+    for (bytes, code) in [(1500, "bad_changes"), (9000, "bad_changes"), (9500, "too_large")] {
+        assert_eq!(client.ask(post, fields, body(bytes, false)).await.code(), code, "{bytes}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

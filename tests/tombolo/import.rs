@@ -394,3 +394,32 @@ fn saved_documents_come_in_and_go_out_whole() {
     assert!(refused.code == Some(1) && refused.talk.contains("holds other files"), "{refused:?}");
     assert_eq!(place.run("export notes --automerge").code, Some(2));
 }
+
+#[test]
+fn a_history_larger_than_any_body_goes_out_and_comes_in() {
+    let place = Place::new();
+    let mut random = fastrand::Rng::with_seed(7);
+    let mut client = place.node.as_ref().unwrap().client();
+    let mut last = String::new();
+    // More than is inflated unseen, so that it is opened by another process first.
+    for _ in 0..10 {
+        let text: String = std::iter::repeat_with(|| random.alphanumeric()).take(4 << 20).collect();
+        last = json!({ "text": text }).to_string();
+        let answer = client.send("PUT", "/v1/notes/long", &[], last.as_bytes()).unwrap();
+        assert!(answer.status < 300, "{answer:?}");
+    }
+    let done = place.run("export notes --automerge --out saved");
+    assert_eq!(done.code, Some(0), "{}", done.talk);
+    let saved = fs::metadata(place.folder.path().join("saved/long.automerge")).unwrap().len();
+    assert!(8 << 20 < saved && saved < 64 << 20, "{saved}");
+    assert_eq!(place.import("import others saved/long.automerge"), (0, 1, 0, 0));
+    let [there, here] = ["notes", "others"].map(|collection| {
+        let path = format!("/v1/{collection}/long");
+        let answer = client.send("GET", &path, &[], b"").unwrap();
+        assert!(answer.body == last.as_bytes(), "{collection}: {} bytes", answer.body.len());
+        answer.version
+    });
+    assert!(!there.is_empty() && there == here, "{there:?} {here:?}");
+    // And the same is nothing new.
+    assert_eq!(place.import("import others saved/long.automerge"), (0, 1, 1, 0));
+}
