@@ -31,7 +31,7 @@ fn name(value: &Value) -> Option<(&'static str, &Value)> {
 /// Whether both elements have a name, and it is the same.
 pub(super) fn same_name(a: &Value, b: &Value) -> bool {
     match (name(a), name(b)) {
-        (Some((member, a)), Some((other, b))) => member == other && a.is_unchanged_by(b),
+        (Some((member, a)), Some((other, b))) => member == other && a.holds(b),
         _ => false,
     }
 }
@@ -42,7 +42,7 @@ fn both_named(a: &Value, b: &Value) -> bool {
 
 /// Whether two elements are one: by name where both have one, else by content.
 pub(super) fn matches(a: &Value, b: &Value) -> bool {
-    if both_named(a, b) { same_name(a, b) } else { a.is_unchanged_by(b) }
+    if both_named(a, b) { same_name(a, b) } else { a.holds(b) }
 }
 
 /// The elements of a list.

@@ -88,40 +88,71 @@ impl Value {
     /// and so do `0.0` and `-0.0`, and `null` and the floats that plain JSON shows as `null`;
     /// a NaN is the same as itself.
     pub fn same_content(&self, other: &Self) -> bool {
-        self.alike(other, |one, two| one == two)
+        self.alike(other, Self::same_scalar)
     }
 
-    /// Whether writing `new` over this value is no change: they have the same content, and plain
-    /// JSON that was read and is written back says `null` of a NaN or an infinity that stays.
+    /// Whether this value holds what `new` says: they have the same content, and plain JSON that was
+    /// read and is written back says `null` of a NaN or an infinity that stays.
+    pub fn holds(&self, new: &Self) -> bool {
+        self.alike(new, Self::holds_scalar)
+    }
+
+    /// Whether writing `new` over this value is no change: it holds what `new` says, in the types that
+    /// `new` names. Plain JSON names none.
     pub fn is_unchanged_by(&self, new: &Self) -> bool {
-        self.alike(new, |now, new| now == new || (*new == Reading::Null && now.prints_as_null()))
+        self.alike(new, |now, new| now.holds_scalar(new) && now.is_as_named_by(new))
     }
 
     /// Whether both read as equal JSON: as [`Value::same_content`], but numbers are equal if their
     /// numeric values are, `1` and `1.0` too. So `test` compares (RFC 6902, section 4.6).
     pub fn reads_equal(&self, other: &Self) -> bool {
-        self.alike(other, read_equal)
+        let reads_equal = |one: &Self, two: &Self| {
+            let readings = one.reading().zip(two.reading());
+            one.same_scalar(two) || readings.is_some_and(|(one, two)| read_equal(&one, &two))
+        };
+        self.alike(other, reads_equal)
     }
 
-    fn alike(&self, other: &Self, scalars: fn(&Reading<'_>, &Reading<'_>) -> bool) -> bool {
+    /// Whether lists and maps are the same with scalars that are `same`.
+    fn alike(&self, other: &Self, same: fn(&Self, &Self) -> bool) -> bool {
         match (self, other) {
             (Self::List(one), Self::List(two)) => {
-                one.len() == two.len() && one.iter().zip(two).all(|(a, b)| a.alike(b, scalars))
+                one.len() == two.len() && one.iter().zip(two).all(|(a, b)| a.alike(b, same))
             }
             (Self::Map(one), Self::Map(two)) => {
                 one.len() == two.len()
-                    && one.iter().zip(two).all(|(a, b)| a.0 == b.0 && a.1.alike(b.1, scalars))
+                    && one.iter().zip(two).all(|(a, b)| a.0 == b.0 && a.1.alike(b.1, same))
             }
-            (Self::Bytes(one), Self::Bytes(two)) => one == two,
-            (Self::Timestamp(one), Self::Timestamp(two)) => one == two,
-            _ => match (self.reading(), other.reading()) {
-                (Some(one), Some(two)) => scalars(&one, &two),
-                _ => false,
-            },
+            _ => !self.is_container() && !other.is_container() && same(self, other),
         }
     }
 
-    /// A number that is the same for values of which writing one over the other is no change.
+    fn same_scalar(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Bytes(one), Self::Bytes(two)) => one == two,
+            (Self::Timestamp(one), Self::Timestamp(two)) => one == two,
+            _ => self.reading() == other.reading(),
+        }
+    }
+
+    fn holds_scalar(&self, new: &Self) -> bool {
+        let null = || *new == Self::Null && self.reading().is_some_and(|now| now.prints_as_null());
+        self.same_scalar(new) || null()
+    }
+
+    /// Whether this scalar is of the type of a new one that plain JSON could not have said.
+    fn is_as_named_by(&self, new: &Self) -> bool {
+        match new {
+            Self::Text(_) => matches!(self, Self::Text(_)),
+            Self::Counter(_) => matches!(self, Self::Counter(_)),
+            Self::Timestamp(_) => matches!(self, Self::Timestamp(_)),
+            Self::Bytes(_) => matches!(self, Self::Bytes(_)),
+            Self::Uint(number) if i64::try_from(*number).is_ok() => matches!(self, Self::Uint(_)),
+            _ => true,
+        }
+    }
+
+    /// A number that is the same for values of which one holds what the other says.
     pub(super) fn content_hash(&self) -> u64 {
         let mut hasher = DefaultHasher::new();
         self.hash_content(&mut hasher);
@@ -278,7 +309,14 @@ mod tests {
         }
         assert!(!Value::Float(f64::NAN).is_unchanged_by(&Value::Float(f64::INFINITY)));
         assert!(!Value::Float(1.0).is_unchanged_by(&Value::Null));
-        assert!(Value::Int(1).is_unchanged_by(&Value::Counter(1)));
+        assert!(Value::Int(1).holds(&Value::Counter(1)));
+        assert!(!Value::Int(1).is_unchanged_by(&Value::Counter(1)), "a type that is named");
+        assert!(Value::Counter(1).is_unchanged_by(&Value::Int(1)), "none is");
+        assert!(!Value::Int(1).is_unchanged_by(&Value::Uint(1)));
+        assert!(Value::Uint(1).is_unchanged_by(&Value::Int(1)));
+        let string = |text: &str| Value::String(text.to_owned());
+        assert!(!list(string("a")).is_unchanged_by(&list(Value::Text("a".to_owned()))));
+        assert!(list(Value::Text("a".to_owned())).is_unchanged_by(&list(string("a"))));
     }
 
     #[test]

@@ -118,6 +118,33 @@ fn a_late_patch_of_a_deleted_document_that_came_back_is_written_whole() {
 }
 
 #[test]
+fn a_type_that_is_named_is_content() {
+    let plain = r#"{"b":"aGk=","c":1,"l":["a",{"id":1,"t":"x"}],"t":"a","u":3,"z":"2026-05-01T00:00:00.000Z"}"#;
+    let typed = r#"{"b":{"$bytes":"aGk="},"c":{"$counter":1},"l":[{"$text":"a"},{"id":1,"t":{"$text":"x"}}],"t":{"$text":"a"},"u":{"$uint":3},"z":{"$timestamp":"2026-05-01T00:00:00.000Z"}}"#;
+    let patch = br#"[{"op":"replace","path":"/t","value":{"$text":"a"}}]"#;
+    let patch = Edit::JsonPatch(Patch::parse(patch, Form::Typed, &Limits::default()).unwrap());
+    for edit in [Edit::Put(value(typed)), Edit::MergePatch(value(typed))] {
+        let mut line = Line::new();
+        let base = line.put(None, plain);
+        let named = line.edit(None, &edit);
+        assert_eq!(line.shows(), typed);
+        // Once, whoever does it again, and plain JSON leaves it so.
+        for (at, again) in [(None, &edit), (Some(&base), &edit), (None, &patch)] {
+            assert_eq!(line.edit(at, again), named, "{again:?}");
+        }
+        assert_eq!(line.put(None, plain), named);
+        assert_eq!(line.put(Some(&base), plain), named);
+    }
+    let mut line = Line::new();
+    line.put(None, r#"{"t":"a"}"#);
+    line.edit(None, &patch);
+    assert_eq!(line.shows(), r#"{"t":{"$text":"a"}}"#);
+    let back = br#"[{"op":"remove","path":"/t"},{"op":"add","path":"/t","value":"a"}]"#;
+    line.edit(None, &Edit::JsonPatch(Patch::parse(back, Form::Plain, &Limits::default()).unwrap()));
+    assert_eq!(line.shows(), r#"{"t":"a"}"#);
+}
+
+#[test]
 fn zeros_of_both_signs_are_written() {
     let mut line = Line::new();
     for json in [r#"{"a":0.0}"#, r#"{"a":-0.0}"#, r#"{"a":0.0}"#] {
