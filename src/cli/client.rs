@@ -230,9 +230,10 @@ impl Client {
         let problem: Option<Problem> = serde_json::from_slice(&bytes).ok();
         let unexplained = || format!("{} answers {status}", self.base);
         let text = problem.map_or_else(unexplained, Problem::into_text);
-        match status {
-            StatusCode::NOT_FOUND => Failure::NotFound(text),
-            StatusCode::PRECONDITION_FAILED => Failure::Precondition(text),
+        match status.as_u16() {
+            // 432: no such version.
+            404 | 432 => Failure::NotFound(text),
+            412 => Failure::Precondition(text),
             _ => Failure::Refused(text),
         }
     }

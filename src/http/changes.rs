@@ -24,6 +24,7 @@ pub(crate) async fn list(call: Call, name: Name) -> Answer {
         query.parsed("since", parse, "hashes of 64 lower-case hex digits, joined by `.`")?;
     query.end()?;
     media::choose(&call.head.headers, &[media::AUTOMERGE])?;
+    version::check_parents(&call.api, &call.head.headers, &name).await?;
     let work = call.api.node().changes_since(&name, since.unwrap_or_default());
     let reading = call.api.within(Code::NotReady, work).await?;
     let mut response = reply::raw(StatusCode::OK, media::AUTOMERGE, reading.body.into());

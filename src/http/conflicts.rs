@@ -5,6 +5,7 @@ use super::{
     media, paging,
     problem::{Code, Problem},
     reply::{self, Answer, Text},
+    version,
 };
 use crate::{
     doc::{Author, Conflict, Form},
@@ -21,6 +22,7 @@ pub(crate) async fn list(call: Call, name: Name) -> Answer {
     query.end()?;
     media::choose(&call.head.headers, &[media::JSON])?;
 
+    version::check_parents(&call.api, &call.head.headers, &name).await?;
     let work = call.api.node().conflicts(&name);
     let (version, places) = call.api.within(Code::NotReady, work).await?;
     let (page, next) = paging::places(&places, after, limit, |place| &place.path);

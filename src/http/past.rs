@@ -9,6 +9,7 @@ use super::{
     paging,
     problem::{Code, Problem},
     reply::{self, Answer, Hashes, Text},
+    version,
 };
 use crate::{
     doc::{self, Author, Blame, Deed, Edit, Form, Moment, Patch},
@@ -34,6 +35,7 @@ pub(crate) async fn diff(call: Call, name: Name) -> Answer {
     query.end()?;
     let from: Version = from.ok_or_else(|| Problem::query("from", VERSION))?;
     let kind = media::choose(&call.head.headers, &[media::JSON_PATCH, media::JSON])?;
+    version::check_parents(&call.api, &call.head.headers, &name).await?;
     let work = call.api.node().diff(&name, from, to);
     let reading = call.api.within(Code::NotReady, work).await?;
     let mut response = reply::raw(StatusCode::OK, kind, reading.body.into());
@@ -49,6 +51,7 @@ pub(crate) async fn history(call: Call, name: Name) -> Answer {
     query.end()?;
     media::choose(&call.head.headers, &[media::JSON])?;
 
+    version::check_parents(&call.api, &call.head.headers, &name).await?;
     let work = call.api.node().deeds(&name, after, limit);
     let (version, page) = call.api.within(Code::NotReady, work).await?;
     let next = page.deeds.last().filter(|_| page.more).map(|deed| paging::encode(&mark(deed)));
@@ -109,6 +112,7 @@ pub(crate) async fn blame(call: Call, name: Name) -> Answer {
     query.end()?;
     media::choose(&call.head.headers, &[media::JSON])?;
 
+    version::check_parents(&call.api, &call.head.headers, &name).await?;
     let work = call.api.node().blame(&name, within.unwrap_or_default());
     let (version, leaves) = call.api.within(Code::NotReady, work).await?;
     let (page, next) = paging::places(&leaves, after, limit, |leaf| &leaf.path);
@@ -153,7 +157,13 @@ pub(crate) async fn revert(mut call: Call, name: Name) -> Answer {
     let typed = Representation::Json(Form::Typed);
     // A version stays what it is, so that nothing can come between this and the write.
     let work = call.api.node().read_as(&name, typed, Some(to.clone()), None);
-    let then = call.api.within(Code::NotReady, work).await?;
+    let then = match call.api.within(Code::NotReady, work).await {
+        Err(problem) if problem.code() == Code::DocumentDeleted => {
+            let detail = "at that version it was deleted already; DELETE makes it so";
+            return Err(Problem::new(Code::DocumentDeleted, detail));
+        }
+        then => then?,
+    };
     let value = doc::parse(&then.body, Form::Typed, call.api.node().limits())?;
     asked.message.get_or_insert_with(|| message(&to));
     documents::commit(&call.api, &name, asked, Edit::Put(value)).await

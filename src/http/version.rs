@@ -1,13 +1,14 @@
 //! Versions in header fields: `Version`, `Parents`, `ETag`, `If-Match`, `If-None-Match`.
 
 use super::{
+    Api,
     coding::Coding,
     problem::{Code, Problem},
     reply,
 };
 use crate::{
     doc::Form,
-    ident::{Hash, Version},
+    ident::{Hash, Name, Version},
     node::{Precondition, Representation},
 };
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
@@ -60,6 +61,19 @@ pub(crate) fn parents(headers: &HeaderMap) -> Result<Option<Version>, Problem> {
         ListEntry::Item(_) | ListEntry::InnerList(_) => Err(refused()),
     };
     list.into_iter().map(hash).collect::<Result<_, _>>().map(Some)
+}
+
+/// Whether what is read of a document includes the version that `Parents` names, if it names one.
+///
+/// # Errors
+/// `VersionNotFound`, `BadHeader`.
+pub(crate) async fn check_parents(
+    api: &Api,
+    headers: &HeaderMap,
+    name: &Name,
+) -> Result<(), Problem> {
+    let Some(version) = parents(headers)? else { return Ok(()) };
+    api.within(Code::NotReady, api.node().check_includes(name, version)).await
 }
 
 /// The lines of a list field as one; empty lines add nothing.

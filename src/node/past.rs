@@ -7,6 +7,17 @@ use crate::{
 };
 
 impl Node {
+    /// Whether a document includes a version, so that whatever is read of it later does.
+    ///
+    /// # Errors
+    /// `VersionNotFound`; as [`Node::read_as`].
+    pub async fn check_includes(&self, name: &Name, version: Version) -> Result<(), Error> {
+        let work = move |document: &Document| {
+            document.holds(&version).then_some(()).ok_or(Error::VersionNotFound)
+        };
+        self.look(name, 0, work).await
+    }
+
     /// Every conflicted place of a document, in the order of its view, and its version.
     ///
     /// # Errors

@@ -52,6 +52,23 @@ async fn a_difference_leads_from_one_version_to_another() {
 }
 
 #[tokio::test]
+async fn whatever_is_read_of_a_document_includes_its_parents() {
+    let client = Client::new();
+    let one = put(&client, &[], r#"{"n":1}"#).await;
+    let known = format!("parents: \"{one}\"");
+    let unknown = format!("parents: \"{one}\", \"{}\"", "ab".repeat(32));
+    for path in ["", "/_changes", "/_history", "/_blame", "/_conflicts", "/_diff?from="] {
+        let line = format!("GET /v1/notes/a{path}");
+        for (field, status) in
+            [("parents:", 200), (&known, 200), (&unknown, 432), ("parents: x", 400)]
+        {
+            let reply = client.ask(&line, &[field], "").await;
+            assert_eq!(reply.status, status, "{line} {field}: {reply:?}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_revert_is_made_once_under_its_idempotency_key() {
     let client = Client::new();
     let one = put(&client, &[], r#"{"n":1}"#).await;
@@ -216,6 +233,8 @@ async fn a_revert_brings_back_values_with_their_types_in_a_new_change() {
         let reply = revert(&client, to, fields).await;
         assert_eq!(reply.status, status, "{to}: {reply:?}");
         assert_eq!(reply.json()["code"], code, "{to}");
+        let detail = reply.json()["detail"].to_string();
+        assert_eq!(code == "document_deleted", detail.contains("at that version"), "{detail}");
     }
     assert_eq!(read().await.json(), serde_json::from_str::<Value>(typed).unwrap());
 }
