@@ -33,6 +33,10 @@ pub(crate) async fn run(client: &Client, line: &Import, voice: Voice) -> anyhow:
     // What is not there is said before anything is written.
     let sizes = line.files.iter().map(input::measure).collect::<anyhow::Result<Vec<_>>>()?;
     let (saved, files): (Vec<_>, Vec<_>) = line.files.iter().cloned().partition(saved::is_saved);
+    if line.key.is_some() && !saved.is_empty() {
+        let why = "--key names a member of rows; a saved document has its key from its file's name";
+        return Err(Failure::Usage(why.into()).into());
+    }
     let all = sizes.into_iter().sum::<Option<u64>>();
     let read = Arc::new(AtomicU64::new(0));
     let (sender, batches) = mpsc::channel(BATCHES_MAX);

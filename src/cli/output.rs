@@ -95,10 +95,12 @@ pub(crate) fn short(hex: &str) -> String {
     hex.get(..8).unwrap_or(hex).to_owned()
 }
 
-/// Text of a document in a table: what moves a cursor, or ends a line, is escaped.
+/// Text of a document in a table: what moves a cursor, ends a line, or turns the direction of what
+/// follows, is escaped.
 pub(crate) fn shown(text: &str) -> String {
+    let turns = |c| matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     let escaped = |c: char| {
-        if c.is_control() { c.escape_default().to_string() } else { c.to_string() }
+        if c.is_control() || turns(c) { c.escape_default().to_string() } else { c.to_string() }
     };
     text.chars().map(escaped).collect()
 }
@@ -130,7 +132,7 @@ mod tests {
         assert_eq!(time(0), "1970-01-01T00:00:00Z");
         assert_eq!(time(1_714_564_800), "2024-05-01T12:00:00Z");
         assert_eq!(time(i64::MAX), i64::MAX.to_string());
-        assert_eq!(shown("a\n\u{1b}[2Jé"), "a\\n\\u{1b}[2Jé");
+        assert_eq!(shown("a\n\u{1b}[2Jé\u{202e}"), "a\\n\\u{1b}[2Jé\\u{202e}");
         assert_eq!((short("0123456789"), short("é")), ("01234567".into(), "é".into()));
     }
 

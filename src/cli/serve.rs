@@ -206,9 +206,9 @@ fn log(config: &Config, voice: Voice) -> Result<(), Failure> {
         (false, 1) => "debug,hyper=info,h2=info",
         (false, _) => "trace,automerge=trace",
     };
-    // Automerge opens a span for each commit and load, which costs more than some commits. Whoever
-    // wants to see them names it.
-    let calmed = if directives == "off" { "" } else { "automerge=error," };
+    // Automerge opens a span for each commit and load, which costs more than some commits, and says of
+    // foreign bytes what their refusal says. Whoever wants to see it names it.
+    let calmed = if directives == "off" { "" } else { "automerge=off," };
     let filter = EnvFilter::try_new(format!("{calmed}{directives}"))
         .map_err(|error| Failure::Usage(format!("`log`: {directives:?}: {error}")))?;
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);

@@ -50,6 +50,9 @@ pub(crate) async fn take(mut call: Call, name: Name) -> Answer {
     let work = call.api.node().admit(&name, body, Sender::Stranger);
     let taken = call.api.within(Code::WriteStalled, work).await?;
     let Taken { version, conflicts, taken, held, waiting, created, deleted } = taken;
+    if version.is_empty() {
+        return Err(Problem::new(Code::BadChanges, "there are no changes in it"));
+    }
     let status = if created { StatusCode::CREATED } else { StatusCode::OK };
     let waiting = waiting.into_iter().map(|(change, missing)| Waits {
         change: Text(change),

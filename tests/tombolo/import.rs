@@ -393,6 +393,7 @@ fn saved_documents_come_in_and_go_out_whole() {
     let refused = place.run("export notes --automerge --out saved");
     assert!(refused.code == Some(1) && refused.talk.contains("holds other files"), "{refused:?}");
     assert_eq!(place.run("export notes --automerge").code, Some(2));
+    assert_eq!(place.run("import notes --key id half.automerge").code, Some(2));
 }
 
 #[test]

@@ -187,6 +187,8 @@ async fn a_document_that_comes_from_elsewhere_can_take_the_place_of_a_dropped_on
     patch(&client, "/v1/notes/a", "{}").await;
     let id = soon_quarantined(&client).await[0]["id"].as_str().unwrap().to_owned();
     client.ask(&format!("DELETE /v1/_quarantine/{id}"), &[], "").await;
+    let nothing = client.ask("POST /v1/notes/none/_changes", &[], AutoCommit::new().save()).await;
+    assert_eq!(nothing.refusal(), (422, "bad_changes".into()));
     let sent = client.ask("POST /v1/notes/a/_changes", &[], other.save()).await;
     assert_eq!(sent.status, 201, "{sent:?}");
     assert_eq!(client.ask("GET /v1/notes/a", &[], "").await.json(), json!({"a": 1, "b": 2}));
