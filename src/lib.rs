@@ -15,6 +15,7 @@
 //! | [`http`] | routes, headers, replies: the only room that knows axum |
 //! | [`node`] | a running node: wires the pure rooms to disk, clock and callers |
 //! | [`store`] | durable bytes: the only room that knows RocksDB |
+//! | [`sync`] | how two nodes find out where they differ (pure) |
 //! | [`doc`] | documents: JSON outside, Automerge inside (pure) |
 //! | [`metric`] | counters and histograms, of which each room has its own (pure) |
 //! | [`ident`] | collections, keys, ids, versions, cursors: parsed once (pure) |
@@ -47,3 +48,4 @@ pub mod ident;
 pub mod metric;
 pub mod node;
 pub mod store;
+pub mod sync;

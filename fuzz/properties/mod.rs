@@ -18,6 +18,7 @@ pub mod merge_convergence;
 pub mod past;
 pub mod patch;
 pub mod put_at_version;
+pub mod sketch_decode;
 pub mod standing;
 pub mod store_model;
 
@@ -42,6 +43,7 @@ drive!(
     past: 1_500,
     patch: 10_000,
     put_at_version: 1_500,
+    sketch_decode: 3_000,
     standing: 1_500,
     store_model: 300,
 );

@@ -1,0 +1,119 @@
+//! Bytes on the wire: little-endian, and every count checked against what is left before anything is
+//! set aside for it.
+
+use super::sketch::Cell;
+
+/// The one format that is spoken. Every message begins with it.
+pub const FORMAT: u8 = 1;
+
+/// Why bytes are no message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum DecodeError {
+    /// Another format.
+    #[error("a message of format {0}, where {FORMAT} is spoken")]
+    Format(u8),
+    /// No kind of message.
+    #[error("a message of no known kind, {0}")]
+    Kind(u8),
+    /// It ends too soon, or a count lies.
+    #[error("a message that ends too soon")]
+    Short,
+    /// Something follows it.
+    #[error("a message that goes on behind its end")]
+    Long,
+}
+
+/// Writes a message.
+pub(super) struct Writer(Vec<u8>);
+
+impl Writer {
+    /// A message of this kind.
+    pub(super) fn new(kind: u8) -> Self {
+        Self(vec![FORMAT, kind])
+    }
+
+    pub(super) fn u16(&mut self, number: u16) {
+        self.0.extend_from_slice(&number.to_le_bytes());
+    }
+
+    pub(super) fn u32(&mut self, number: u32) {
+        self.0.extend_from_slice(&number.to_le_bytes());
+    }
+
+    pub(super) fn u64(&mut self, number: u64) {
+        self.0.extend_from_slice(&number.to_le_bytes());
+    }
+
+    /// How many there are (u32), and each.
+    pub(super) fn list<T>(&mut self, list: &[T], mut each: impl FnMut(&mut Self, &T)) {
+        // No message is so long; were one, its reader would find that it ends too soon.
+        self.u32(u32::try_from(list.len()).unwrap_or(u32::MAX));
+        for element in list {
+            each(self, element);
+        }
+    }
+
+    pub(super) fn cells(&mut self, cells: &[Cell]) {
+        self.list(cells, |writer, cell| writer.0.extend_from_slice(&cell.encode()));
+    }
+
+    pub(super) fn end(self) -> Vec<u8> {
+        self.0
+    }
+}
+
+/// Reads a message.
+pub(super) struct Reader<'a>(&'a [u8]);
+
+impl<'a> Reader<'a> {
+    /// A message, and of which kind it is.
+    pub(super) fn new(bytes: &'a [u8]) -> Result<(Self, u8), DecodeError> {
+        let mut reader = Self(bytes);
+        match reader.array()? {
+            [FORMAT] => {}
+            [other] => return Err(DecodeError::Format(other)),
+        }
+        let [kind] = reader.array()?;
+        Ok((reader, kind))
+    }
+
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], DecodeError> {
+        let (bytes, rest) = self.0.split_first_chunk().ok_or(DecodeError::Short)?;
+        self.0 = rest;
+        Ok(*bytes)
+    }
+
+    pub(super) fn u16(&mut self) -> Result<u16, DecodeError> {
+        self.array().map(u16::from_le_bytes)
+    }
+
+    pub(super) fn u32(&mut self) -> Result<u32, DecodeError> {
+        self.array().map(u32::from_le_bytes)
+    }
+
+    pub(super) fn u64(&mut self) -> Result<u64, DecodeError> {
+        self.array().map(u64::from_le_bytes)
+    }
+
+    /// A list, each of whose elements has `size` bytes at least.
+    pub(super) fn list<T>(
+        &mut self,
+        size: usize,
+        mut each: impl FnMut(&mut Self) -> Result<T, DecodeError>,
+    ) -> Result<Vec<T>, DecodeError> {
+        let count = usize::try_from(self.u32()?).map_err(|_| DecodeError::Short)?;
+        if self.0.len() / size < count {
+            return Err(DecodeError::Short);
+        }
+        (0..count).map(|_| each(self)).collect()
+    }
+
+    pub(super) fn cells(&mut self) -> Result<Vec<Cell>, DecodeError> {
+        self.list(Cell::BYTES, |reader| reader.array().map(Cell::decode))
+    }
+
+    /// The message, if this is its end.
+    pub(super) fn end<T>(self, message: T) -> Result<T, DecodeError> {
+        if self.0.is_empty() { Ok(message) } else { Err(DecodeError::Long) }
+    }
+}

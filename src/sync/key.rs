@@ -1,0 +1,103 @@
+//! Keyed hashes: what makes sums of them safe against whoever chooses the documents.
+//!
+//! With hashes that everybody can compute, sets of documents whose sums are equal are found in
+//! milliseconds to seconds. So all nodes of a cluster hash under keys of its secret, and nobody else ever
+//! sees a cell or a sum.
+
+use super::sketch::Seed;
+use crate::ident::{DocumentId, Name, Version};
+use siphasher::sip::SipHasher24;
+use std::{fmt, hash::Hasher as _};
+
+/// The keys under which sketches can be compared.
+#[derive(Clone)]
+pub struct SketchKey {
+    fingerprints: SipHasher24,
+    seeds: SipHasher24,
+    id: u64,
+}
+
+impl SketchKey {
+    /// The keys that follow from a secret.
+    pub fn derived(secret: &[u8]) -> Self {
+        let derived = |context: &str| blake3::derive_key(context, secret);
+        let hasher = |context: &str| {
+            let mut key = [0; 16];
+            key.copy_from_slice(&derived(context)[..16]);
+            SipHasher24::new_with_key(&key)
+        };
+        let mut id = [0; 8];
+        id.copy_from_slice(&derived("tombolo sketch v1: key id")[..8]);
+        Self {
+            fingerprints: hasher("tombolo sketch v1: fingerprints"),
+            seeds: hasher("tombolo sketch v1: seeds"),
+            id: u64::from_le_bytes(id),
+        }
+    }
+
+    /// What tells these keys from others, and nothing of the secret.
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// The fingerprint of a document at a version: SipHash-2-4 of its id, collection, key (each length as
+    /// two bytes, little-endian) and heads. It is never 0, which is that of a document that is not held.
+    pub fn fingerprint(&self, name: &Name, version: &Version) -> u64 {
+        let mut hasher = self.fingerprints;
+        hasher.write(&name.id().to_bytes());
+        for text in [name.collection().as_str(), name.key().as_str()] {
+            // A collection has at most 64 bytes, a key 512.
+            hasher.write(&u16::try_from(text.len()).unwrap_or(u16::MAX).to_le_bytes());
+            hasher.write(text.as_bytes());
+        }
+        for head in version.hashes() {
+            hasher.write(&head.to_bytes());
+        }
+        hasher.finish().max(1)
+    }
+
+    /// Where a position's walk over the cells begins.
+    pub(super) fn seed(&self, position: u64) -> Seed {
+        let mut hasher = self.seeds;
+        hasher.write(&position.to_le_bytes());
+        Seed(hasher.finish())
+    }
+}
+
+impl fmt::Debug for SketchKey {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "SketchKey({:016x})", self.id)
+    }
+}
+
+/// The position of a document: the first eight bytes of its id, little-endian. Documents that share them
+/// share a position, whose value is the sum of their fingerprints.
+pub fn position(id: DocumentId) -> u64 {
+    let mut first = [0; 8];
+    first.copy_from_slice(&id.to_bytes()[..8]);
+    u64::from_le_bytes(first)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ident::Hash;
+
+    /// Golden: nodes of every release hash alike, or they would never find themselves equal.
+    #[test]
+    fn a_fingerprint_is_this_number() {
+        let key = SketchKey::derived(b"a secret");
+        let name = |key: &str| Name::new("notes".parse().unwrap(), key.parse().unwrap()).unwrap();
+        let version: Version = [[1; 32], [2; 32]].map(Hash::from_bytes).into_iter().collect();
+        assert_eq!(key.id(), 0xb9250d0bf88500d3);
+        assert_eq!(key.fingerprint(&name("a"), &version), 0xa94efa93ac4dfc28);
+        assert_eq!(key.fingerprint(&name("a"), &Version::empty()), 0x30ac134db6244557);
+        assert_eq!(key.fingerprint(&name("b"), &version), 0x433d03c4ef4d2b24);
+        assert_eq!(
+            SketchKey::derived(b"another").fingerprint(&name("a"), &version),
+            0xe5a681034cfd1dcd
+        );
+        assert_eq!(position(DocumentId::from_bytes([1; 16])), 0x0101_0101_0101_0101);
+        assert_eq!(format!("{key:?}"), "SketchKey(b9250d0bf88500d3)");
+    }
+}
