@@ -7,6 +7,7 @@ use super::{
     problem::{Code, Problem},
     reply::{self, Answer, Hashes, Text},
     trace::Ids,
+    wait::WAIT_MAX,
 };
 use crate::{
     ident::{Collection, Cursor},
@@ -24,8 +25,6 @@ use tokio::time::{self, Instant};
 
 /// The last event that a client has seen, as a browser sends it when it connects again.
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
-/// Longest that a client may wait for a page.
-const WAIT_MAX: Duration = Duration::from_secs(60);
 /// How often a stream without news says that it is there.
 const HEARTBEAT: Duration = Duration::from_secs(15);
 /// Rows that a stream reads at once.
@@ -126,7 +125,11 @@ async fn page(api: &Api, asked: Asked) -> Answer {
     }
 }
 
-fn subscribe(api: &Api, filter: &Filter) -> Result<Subscription, Problem> {
+/// Waits for changes, as long as so many may.
+///
+/// # Errors
+/// `RateLimited`.
+pub(crate) fn subscribe(api: &Api, filter: &Filter) -> Result<Subscription, Problem> {
     api.node().subscribe(filter.clone()).ok_or_else(|| {
         Problem::new(Code::RateLimited, "as many as may do wait for changes already")
     })

@@ -45,6 +45,7 @@ mod sweep;
 mod trace;
 mod traffic;
 mod version;
+mod wait;
 
 pub use accept::{Listener, serve};
 pub use deadline::Connections;

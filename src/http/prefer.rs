@@ -2,6 +2,7 @@
 
 use super::problem::Problem;
 use axum::http::{HeaderMap, HeaderName};
+use std::time::Duration;
 
 /// What a client would rather have.
 pub(crate) const PREFER: HeaderName = HeaderName::from_static("prefer");
@@ -26,15 +27,28 @@ pub(crate) enum Return {
 
 /// What `Prefer` says of the answer. Preferences that are not understood are passed over.
 pub(crate) fn wanted(headers: &HeaderMap) -> Return {
-    let representation = headers
+    match preference(headers, "return") {
+        Some("representation") => Return::Representation,
+        _ => Return::Summary,
+    }
+}
+
+/// How long `Prefer` lets the answer wait for what is not here yet; `None`: not at all.
+pub(crate) fn wait(headers: &HeaderMap) -> Option<Duration> {
+    let seconds = preference(headers, "wait")?.parse().ok()?;
+    Some(Duration::from_secs(seconds)).filter(|wait| !wait.is_zero())
+}
+
+/// The value of a preference, where it first stands.
+fn preference<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
+    headers
         .get_all(PREFER)
         .iter()
         .filter_map(|line| line.to_str().ok())
         .flat_map(|line| line.split(','))
         .filter_map(|preference| preference.split(';').next()?.split_once('='))
-        .find(|(name, _)| name.trim().eq_ignore_ascii_case("return"))
-        .is_some_and(|(_, value)| value.trim().trim_matches('"') == "representation");
-    if representation { Return::Representation } else { Return::Summary }
+        .find(|(named, _)| named.trim().eq_ignore_ascii_case(name))
+        .map(|(_, value)| value.trim().trim_matches('"'))
 }
 
 /// `Tombolo-Message`, percent-decoded.
@@ -77,6 +91,22 @@ mod tests {
         ] {
             let headers = [(PREFER, prefer.parse().unwrap())].into_iter().collect();
             assert_eq!(wanted(&headers), wanted_return, "{prefer}");
+        }
+    }
+
+    #[test]
+    fn a_wait_is_a_number_of_seconds() {
+        for (prefer, seconds) in [
+            ("wait=3", Some(3)),
+            ("return=minimal, Wait=\"10\"; x=1", Some(10)),
+            ("wait=0", None),
+            ("wait=-1", None),
+            ("wait=1.5", None),
+            ("wait", None),
+            ("return=representation", None),
+        ] {
+            let headers = [(PREFER, prefer.parse().unwrap())].into_iter().collect();
+            assert_eq!(wait(&headers).map(|wait| wait.as_secs()), seconds, "{prefer}");
         }
     }
 

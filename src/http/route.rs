@@ -4,6 +4,7 @@ use super::{
     extract::{self, Call},
     problem::{Code, Problem},
     reply::{self, Answer},
+    wait::Awaited,
 };
 use crate::ident::{Collection, Key, Name, QuarantineId};
 use axum::http::{Method, StatusCode, header};
@@ -140,7 +141,10 @@ impl Table {
             }
             Handler::Document(answer) => {
                 let name = Name::new(parse(names.collection)?, parse::<Key>(names.key)?)?;
-                answer(call, name)
+                match Awaited::of(&call.head.headers)? {
+                    None => answer(call, name),
+                    Some(awaited) => Box::pin(awaited.then(call, name, answer)),
+                }
             }
             Handler::Entry(answer) => {
                 let id = names.id.parse().map_err(|_| no_route())?;

@@ -2,6 +2,8 @@
 
 use crate::http::{Client, MERGE, PATCH, Reply};
 use serde_json::{Value, json};
+use std::time::Duration;
+use tokio::time::{Instant, sleep};
 
 const TYPED: &str = "application/vnd.tombolo.typed+json";
 
@@ -66,6 +68,69 @@ async fn whatever_is_read_of_a_document_includes_its_parents() {
             assert_eq!(reply.status, status, "{line} {field}: {reply:?}");
         }
     }
+}
+
+#[tokio::test]
+async fn a_version_that_is_not_here_yet_is_waited_for() {
+    let (there, here) = (Client::new(), Client::new());
+    let one = put(&there, &[], r#"{"n":1}"#).await;
+    let first = there.ask("GET /v1/notes/a/_changes", &[], "").await.body;
+    let two = put(&there, &[], r#"{"n":2}"#).await;
+    let second = there.ask(&format!("GET /v1/notes/a/_changes?since={one}"), &[], "").await.body;
+    let bring = async |changes: &bytes::Bytes| {
+        let field = "content-type: application/vnd.automerge";
+        version(&here.ask("POST /v1/notes/a/_changes", &[field], changes.clone()).await);
+    };
+    let parents = format!("parents: \"{two}\"");
+
+    // It does not come.
+    bring(&first).await;
+    let began = Instant::now();
+    let reply = here.ask("GET /v1/notes/a", &[&parents, "prefer: wait=1"], "").await;
+    assert_eq!(reply.refusal(), (432, "version_not_found".into()));
+    assert!(Duration::from_secs(1) <= began.elapsed());
+
+    // It comes, after another write that is none.
+    let fields = [parents.as_str(), "prefer: return=representation, wait=99"];
+    let read = here.ask("GET /v1/notes/a", &fields, "");
+    let history = here.ask("GET /v1/notes/a/_history", &fields, "");
+    let patch = [parents.as_str(), fields[1], MERGE];
+    let write = here.ask("PATCH /v1/notes/a", &patch, r#"{"m":3}"#);
+    let events = async {
+        sleep(Duration::from_millis(100)).await;
+        here.ask("PATCH /v1/notes/a", &[MERGE], r#"{"o":4}"#).await;
+        sleep(Duration::from_millis(100)).await;
+        bring(&second).await;
+    };
+    let (read, history, write, ()) = tokio::join!(read, history, write, events);
+    assert_eq!(read.json()["n"], 2);
+    assert_eq!(read.field("preference-applied"), "wait=60");
+    assert!(history.json()["changes"].as_array().unwrap().len() >= 3, "{history:?}");
+    assert_eq!(write.json()["n"], 2, "{write:?}");
+    let applied: Vec<_> = write.headers.get_all("preference-applied").iter().collect();
+    assert_eq!(applied, ["return=representation", "wait=60"]);
+    assert_eq!(get(&here, "/v1/notes/a").await, json!({"m": 3, "n": 2, "o": 4}));
+
+    // What is here already is not waited for, and what asks for no version does not wait.
+    let reply = here.ask("GET /v1/notes/a", &fields, "").await;
+    assert_eq!((reply.status.as_u16(), reply.field("preference-applied")), (200, "wait=60"));
+    let reply = here.ask("GET /v1/notes/b", &["prefer: wait=9"], "").await;
+    assert_eq!(reply.refusal(), (404, "document_not_found".into()));
+    let reply = here.ask("GET /v1/notes/a", &["parents: x", "prefer: wait=9"], "").await;
+    assert_eq!(reply.refusal(), (400, "bad_header".into()));
+}
+
+#[tokio::test]
+async fn waits_end_when_the_node_stops() {
+    let client = Client::new();
+    let unknown = format!("parents: \"{}\"", "ab".repeat(32));
+    let fields = [unknown.as_str(), "prefer: wait=60"];
+    let stop = async {
+        sleep(Duration::from_millis(100)).await;
+        client.0.end_streams();
+    };
+    let (reply, ()) = tokio::join!(client.ask("GET /v1/notes/a", &fields, ""), stop);
+    assert_eq!(reply.refusal(), (432, "version_not_found".into()));
 }
 
 #[tokio::test]
