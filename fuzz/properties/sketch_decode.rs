@@ -4,7 +4,8 @@
 use arbitrary::{Arbitrary, Result, Unstructured};
 use std::collections::{BTreeMap, BTreeSet};
 use tombolo::sync::{
-    Ask, Cell, Difference, Next, Round, SetId, Sketch, SketchKey, Told, answer, peel,
+    Ask, Cell, Difference, Next, RepairAsk, RepairTold, Round, SetId, Sketch, SketchKey, Told,
+    answer, decode_parcels, encode_parcels, peel,
 };
 
 const SET: SetId = SetId(1);
@@ -99,7 +100,7 @@ fn two_nodes(input: &mut Unstructured<'_>, key: &SketchKey) -> Result<()> {
     Ok(())
 }
 
-/// Bytes as cells, as a question, and as an answer.
+/// Bytes as cells, and as each message: one that is decoded has no other spelling.
 fn hostile(data: &[u8], key: &SketchKey) {
     let (chunks, _) = data.as_chunks::<{ Cell::BYTES }>();
     let cells: Vec<Cell> = chunks.iter().copied().map(Cell::decode).collect();
@@ -114,5 +115,14 @@ fn hostile(data: &[u8], key: &SketchKey) {
         assert_eq!(told.encode(), data);
         let (mut round, _) = Round::begin(key.clone(), SET, mine.cells().to_vec());
         let _ = round.told(told);
+    }
+    if let Ok(ask) = RepairAsk::decode(data) {
+        assert_eq!(ask.encode(), data);
+    }
+    if let Ok(told) = RepairTold::decode(data) {
+        assert_eq!(told.encode(), data);
+    }
+    if let Ok(parcels) = decode_parcels(data) {
+        assert_eq!(encode_parcels(&parcels), data);
     }
 }

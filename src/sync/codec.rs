@@ -2,6 +2,7 @@
 //! set aside for it.
 
 use super::sketch::Cell;
+use crate::ident::{DocumentId, Hash, Name, Version};
 
 /// The one format that is spoken. Every message begins with it.
 pub const FORMAT: u8 = 1;
@@ -21,6 +22,12 @@ pub enum DecodeError {
     /// Something follows it.
     #[error("a message that goes on behind its end")]
     Long,
+    /// A collection or key that can name nothing.
+    #[error("a message with a name that is none")]
+    Name,
+    /// Heads of a version out of order.
+    #[error("a message with a version that is none")]
+    Version,
 }
 
 /// Writes a message.
@@ -53,6 +60,27 @@ impl Writer {
         }
     }
 
+    /// How many there are (u32), and they.
+    pub(super) fn bytes(&mut self, bytes: &[u8]) {
+        self.u32(u32::try_from(bytes.len()).unwrap_or(u32::MAX));
+        self.0.extend_from_slice(bytes);
+    }
+
+    pub(super) fn id(&mut self, id: DocumentId) {
+        self.0.extend_from_slice(&id.to_bytes());
+    }
+
+    /// A collection and a key, each as bytes.
+    pub(super) fn name(&mut self, name: &Name) {
+        self.bytes(name.collection().as_str().as_bytes());
+        self.bytes(name.key().as_str().as_bytes());
+    }
+
+    /// The list of its heads.
+    pub(super) fn version(&mut self, version: &Version) {
+        self.list(version.hashes(), |writer, head| writer.0.extend_from_slice(&head.to_bytes()));
+    }
+
     pub(super) fn cells(&mut self, cells: &[Cell]) {
         self.list(cells, |writer, cell| writer.0.extend_from_slice(&cell.encode()));
     }
@@ -75,6 +103,14 @@ impl<'a> Reader<'a> {
         }
         let [kind] = reader.array()?;
         Ok((reader, kind))
+    }
+
+    /// A message of this kind.
+    pub(super) fn of(bytes: &'a [u8], kind: u8) -> Result<Self, DecodeError> {
+        match Self::new(bytes)? {
+            (reader, found) if found == kind => Ok(reader),
+            (_, other) => Err(DecodeError::Kind(other)),
+        }
     }
 
     fn array<const N: usize>(&mut self) -> Result<[u8; N], DecodeError> {
@@ -106,6 +142,35 @@ impl<'a> Reader<'a> {
             return Err(DecodeError::Short);
         }
         (0..count).map(|_| each(self)).collect()
+    }
+
+    pub(super) fn bytes(&mut self) -> Result<&'a [u8], DecodeError> {
+        let count = usize::try_from(self.u32()?).map_err(|_| DecodeError::Short)?;
+        let (bytes, rest) = self.0.split_at_checked(count).ok_or(DecodeError::Short)?;
+        self.0 = rest;
+        Ok(bytes)
+    }
+
+    pub(super) fn id(&mut self) -> Result<DocumentId, DecodeError> {
+        self.array().map(DocumentId::from_bytes)
+    }
+
+    pub(super) fn name(&mut self) -> Result<Name, DecodeError> {
+        let collection = str::from_utf8(self.bytes()?).map_err(|_| DecodeError::Name)?;
+        let key = str::from_utf8(self.bytes()?).map_err(|_| DecodeError::Name)?;
+        let collection = collection.parse().map_err(|_| DecodeError::Name)?;
+        Name::new(collection, key.parse().map_err(|_| DecodeError::Name)?)
+            .map_err(|_| DecodeError::Name)
+    }
+
+    pub(super) fn version(&mut self) -> Result<Version, DecodeError> {
+        let heads = self.list(32, |reader| reader.array().map(Hash::from_bytes))?;
+        // One version has one spelling, or its fingerprint would have several.
+        if heads.is_sorted_by(|one, next| one < next) {
+            Ok(heads.into_iter().collect())
+        } else {
+            Err(DecodeError::Version)
+        }
     }
 
     pub(super) fn cells(&mut self) -> Result<Vec<Cell>, DecodeError> {
