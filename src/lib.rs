@@ -14,6 +14,7 @@
 //! | [`cli`] | commands, configuration; starts the node |
 //! | [`http`] | routes, headers, replies: the only room that knows axum |
 //! | [`node`] | a running node: wires the pure rooms to disk, clock and callers |
+//! | [`peer`] | the HTTP client that talks to other nodes |
 //! | [`store`] | durable bytes: the only room that knows RocksDB |
 //! | [`sync`] | how two nodes find out where they differ (pure) |
 //! | [`doc`] | documents: JSON outside, Automerge inside (pure) |
@@ -47,5 +48,6 @@ pub mod http;
 pub mod ident;
 pub mod metric;
 pub mod node;
+pub mod peer;
 pub mod store;
 pub mod sync;

@@ -12,8 +12,8 @@ use tombolo::{
     ident::{IncarnationId, Name, NodeId},
     node::{Precondition, Write},
     store::{
-        Commit, Durability, Fresh, Log, NewView, Origin, Orphans, RocksEngine, RocksOptions, Store,
-        Track,
+        Brings, Commit, Durability, Fresh, Log, NewView, Origin, Orphans, RocksEngine,
+        RocksOptions, Store, Track,
     },
 };
 
@@ -59,8 +59,10 @@ pub(crate) fn put(name: Name, json: &str) -> Commit {
     let view = document.render(Form::Plain, None).unwrap().json.unwrap();
     Commit {
         track: Arc::new(Track::absent(name)),
-        log: Log::Append(delta.changes.into_iter().map(Bytes::from).collect()),
-        origin: Origin::Own,
+        log: Log::Append(
+            delta.changes.into_iter().map(|change| (Origin::Own, Bytes::from(change))).collect(),
+        ),
+        brings: Brings::default().and(Origin::Own),
         version: delta.after,
         conflicts: 0,
         view: NewView::Made(Bytes::from(view)),

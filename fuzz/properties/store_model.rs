@@ -9,7 +9,7 @@ use std::{
 use tombolo::{
     ident::{DocumentId, Hash, IncarnationId, Name, NodeId, Version},
     store::{
-        Commit, CommitError, Committer, Crash, Durability, Engine, Fault, Fresh, List, Log,
+        Brings, Commit, CommitError, Committer, Crash, Durability, Engine, Fault, Fresh, List, Log,
         MemoryEngine, NewView, Origin, Orphans, Store, Track,
     },
 };
@@ -76,11 +76,13 @@ impl Model {
                 seq: 0,
                 own_seq: 0,
             });
-            if document.version != commit.version && commit.origin == Origin::Own {
+            if document.version != commit.version && commit.brings.own {
                 own.insert(name.clone());
             }
             match &commit.log {
-                Log::Append(changes) => document.chunks.extend_from_slice(changes),
+                Log::Append(changes) => {
+                    document.chunks.extend(changes.iter().map(|(_, change)| change.clone()));
+                }
                 Log::Fold { snapshot, .. } => document.chunks = vec![snapshot.clone()],
             }
             document.version = commit.version.clone();
@@ -239,11 +241,12 @@ impl Bench {
         // Now and then the version stays: a fold, or a view made later.
         let same = known.filter(|_| input.ratio(1, 6).unwrap_or(false));
         let length = input.int_in_range(0..=20)?;
+        let origin = *input.choose(&[Origin::Own, Origin::Foreign])?;
         let log = match (input.int_in_range(0..=6)?, same) {
             (0, _) => Log::Fold { snapshot: self.chunk("snapshot", length), changes: 1 },
             (_, Some(_)) => Log::Append(Vec::new()),
             (count, None) => {
-                Log::Append((0..count).map(|_| self.chunk("change", length)).collect())
+                Log::Append((0..count).map(|_| (origin, self.chunk("change", length))).collect())
             }
         };
         let deleted = match same {
@@ -255,14 +258,13 @@ impl Bench {
             true => NewView::Stale,
             false => NewView::Made(json),
         };
-        let origin = *input.choose(&[Origin::Own, Origin::Foreign])?;
         let version = same.map_or_else(|| version(self.changes), |same| same.version.clone());
         let conflicts = same.map_or(input.int_in_range(0..=2)?, |same| same.conflicts);
         let standing = Bytes::from(vec![1; length]);
         Ok(Commit {
             track,
             log,
-            origin,
+            brings: Brings::default().and(origin),
             version,
             conflicts,
             view,

@@ -155,6 +155,14 @@ pub(crate) struct Serve {
     #[arg(long, value_name = "FORMAT")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) log_format: Option<LogFormat>,
+    /// Replicate with the node that listens there; may be given again
+    #[arg(long, value_name = "URL")]
+    #[serde(skip)]
+    pub(crate) peer: Vec<String>,
+    /// Where the secret is that all nodes of the cluster share
+    #[arg(long, value_name = "FILE")]
+    #[serde(skip)]
+    pub(crate) cluster_secret_file: Option<PathBuf>,
     /// Read this file, and no other
     #[arg(long, value_name = "FILE", env = "TOMBOLO_CONFIG")]
     #[serde(skip)]

@@ -2,9 +2,10 @@
 
 use super::{
     args::{Durability, LogFormat, Serve},
+    cluster::{self, Cluster, Peer},
     failure::Failure,
 };
-use crate::{doc, http, store};
+use crate::{doc, http, node::PeerOptions, store};
 use figment::{
     Figment, Provider,
     error::Kind,
@@ -87,6 +88,10 @@ pub(crate) struct Config {
     pub(crate) storage: Storage,
     /// Where backups go that are asked for over the network; nowhere if there is none.
     pub(crate) backup_directory: Option<PathBuf>,
+    /// What all nodes of the cluster share.
+    pub(crate) cluster: Cluster,
+    /// The nodes to replicate with.
+    pub(crate) peer: Vec<Peer>,
 }
 
 /// How the disk is used.
@@ -165,6 +170,8 @@ impl Default for Config {
             limits,
             storage: Storage::default(),
             backup_directory: None,
+            cluster: Cluster::default(),
+            peer: Vec::new(),
         }
     }
 }
@@ -187,7 +194,12 @@ impl Config {
     ) -> Result<Self, Failure> {
         let defaults = Figment::from(Serialized::defaults(Self::default()));
         let all = defaults.merge(file).merge(environment).merge(Serialized::defaults(flags));
-        all.extract().map_err(|error| explain(&error))
+        let mut config: Self = all.extract().map_err(|error| explain(&error))?;
+        config.peer.extend(flags.peer.iter().map(|url| Peer::at(url)));
+        if let Some(file) = &flags.cluster_secret_file {
+            config.cluster.secret_file = Some(file.clone());
+        }
+        Ok(config)
     }
 
     fn check(&self, flags: &Serve) -> Result<(), Failure> {
@@ -199,6 +211,7 @@ impl Config {
             )));
         }
         self.hosts()?;
+        self.peers()?;
         self.check_ranges()
     }
 
@@ -217,6 +230,11 @@ impl Config {
             }
         }
         if refused.is_empty() { Ok(()) } else { Err(Failure::Usage(refused.join("\n"))) }
+    }
+
+    /// The nodes to replicate with.
+    pub(crate) fn peers(&self) -> Result<Vec<PeerOptions>, Failure> {
+        cluster::peers(&self.peer, self.cluster.secret()?.0.is_empty())
     }
 
     /// The hosts that requests may be for.
@@ -250,6 +268,9 @@ impl Config {
             header_bytes_max: self.limits.header_bytes_max,
             header_count_max: self.limits.header_count_max,
             hosts: self.hosts()?,
+            // Without a secret, only nodes of this machine can be told from others.
+            peers: self.listen.ip().to_canonical().is_loopback()
+                || !self.cluster.secret()?.0.is_empty(),
             backup_directory: self.backup_directory.clone(),
         })
     }

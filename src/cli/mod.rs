@@ -11,6 +11,7 @@ mod blame;
 #[cfg(feature = "rocksdb")]
 mod check;
 mod client;
+mod cluster;
 mod config;
 mod conflicts;
 mod decode;

@@ -10,6 +10,7 @@ use crate::{
     doc::Limits,
     http,
     node::{Node, Options},
+    peer::Client,
     store::{self, Engine},
 };
 use anyhow::{Context, bail};
@@ -100,6 +101,7 @@ async fn serve_once(
     let (bounds, traffic) = (config.connections(), api.traffic());
     let streams = api.clone();
     let network = http::serve(listener, api.into_service(), bounds, traffic, stop());
+    let replication = node.replicate(config.peers()?, Client::tcp(), stop());
     let waiting = async {
         let end = tokio::select! {
             _ = told.wait_for(|told| *told) => End::Stop,
@@ -109,7 +111,7 @@ async fn serve_once(
         streams.end_streams();
         end
     };
-    let ((), (), end) = tokio::join!(owner, network, waiting);
+    let ((), (), (), end) = tokio::join!(owner, network, replication, waiting);
     node.stop().await;
     Ok(end)
 }
@@ -159,6 +161,7 @@ fn start(config: &Config) -> anyhow::Result<Node> {
         min_free_bytes: config.storage.min_free_bytes,
         decoder: decoder(&config.document()),
         limits: config.document(),
+        secret: config.cluster.secret()?,
         ..Options::default()
     };
     Node::start(options, engine(config)?).context("the node does not start")

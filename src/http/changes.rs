@@ -8,7 +8,7 @@ use super::{
     version,
 };
 use crate::{
-    doc::{Form, Sender},
+    doc::Form,
     ident::{Hash, Name},
     node::{Representation, Taken},
 };
@@ -47,7 +47,7 @@ pub(crate) async fn take(mut call: Call, name: Name) -> Answer {
     if body.is_empty() {
         return Err(Problem::new(Code::BadChanges, "there is nothing in the body"));
     }
-    let work = call.api.node().admit(&name, body, Sender::Stranger);
+    let work = call.api.node().admit(&name, body);
     let taken = call.api.within(Code::WriteStalled, work).await?;
     let Taken { version, conflicts, taken, held, waiting, created, deleted } = taken;
     if version.is_empty() {

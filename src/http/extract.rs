@@ -41,6 +41,8 @@ pub struct Options {
     pub header_count_max: usize,
     /// The hosts that requests may be for.
     pub hosts: Hosts,
+    /// Whether other nodes of the cluster are answered.
+    pub peers: bool,
     /// Where backups that are asked for over the network go; `None`: nowhere.
     pub backup_directory: Option<PathBuf>,
 }
@@ -55,6 +57,7 @@ impl Default for Options {
             header_bytes_max: 16 << 10,
             header_count_max: 64,
             hosts: Hosts::default(),
+            peers: true,
             backup_directory: None,
         }
     }

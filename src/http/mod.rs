@@ -34,6 +34,8 @@ mod node;
 mod once;
 mod paging;
 mod past;
+mod peer;
+mod peers;
 mod prefer;
 mod problem;
 mod quarantine;
@@ -77,6 +79,7 @@ const ROUTES: &[Line] = &[
     ("POST", "/v1/_bulk", node!(bulk::write)),
     ("GET", "/v1/_changes", node!(feed::changes)),
     ("GET", "/v1/_collections", node!(list::collections)),
+    ("GET", "/v1/_peers", node!(peers::list)),
     ("GET", "/v1/_status", node!(node::status)),
     ("GET", "/v1", node!(node::about)),
     ("POST", "/v1/_backup", node!(backup::make)),
@@ -84,6 +87,12 @@ const ROUTES: &[Line] = &[
     ("GET", "/v1/_quarantine/{id}", entry!(quarantine::show)),
     ("DELETE", "/v1/_quarantine/{id}", entry!(quarantine::forget)),
     ("POST", "/v1/_quarantine/{id}/_release", entry!(quarantine::release)),
+    ("POST", "/_peer/hello", node!(peer::answer)),
+    ("POST", "/_peer/heartbeat", node!(peer::answer)),
+    ("POST", "/_peer/push", node!(peer::answer)),
+    ("POST", "/_peer/feed", node!(peer::answer)),
+    ("POST", "/_peer/sketch", node!(peer::answer)),
+    ("POST", "/_peer/docs", node!(peer::answer)),
     ("GET", "/livez", node!(node::live)),
     ("GET", "/readyz", node!(node::ready)),
     ("GET", "/metrics", node!(metrics::page)),

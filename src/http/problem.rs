@@ -34,6 +34,8 @@ pub enum Code {
     BadQuery,
     /// A collection or key that can name nothing.
     BadKey,
+    /// The request shows no right to be answered.
+    Unauthenticated,
     /// The request is for another host, or a page of another origin made it.
     Forbidden,
     /// Another request was made under this `Idempotency-Key`.
@@ -113,6 +115,7 @@ impl Code {
         Self::BadHeader,
         Self::BadQuery,
         Self::BadKey,
+        Self::Unauthenticated,
         Self::Forbidden,
         Self::IdempotencyMismatch,
         Self::BadCursor,
@@ -155,6 +158,7 @@ impl Code {
             Self::BadHeader => ("bad_header", 400, "A header field is not understood", None),
             Self::BadQuery => ("bad_query", 400, "A query parameter is not understood", None),
             Self::BadKey => ("bad_key", 400, "Not the name of a document", None),
+            Self::Unauthenticated => ("unauthenticated", 401, "Not known here", None),
             Self::Forbidden => ("forbidden", 403, "Not from there, or not by that name", None),
             Self::IdempotencyMismatch => {
                 ("idempotency_mismatch", 422, "The key was used for something else", None)

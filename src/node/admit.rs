@@ -3,8 +3,9 @@
 
 use super::{Error, Node, Taken, task::Task};
 use crate::{
-    doc::{Limits, Refusal, RefusalKind, Sender},
+    doc::{Limits, Refusal, RefusalKind},
     ident::Name,
+    store::Source,
 };
 use bytes::Bytes;
 
@@ -15,8 +16,18 @@ impl Node {
     /// # Errors
     /// `Refused`; `ReadOnly`, `DiskFull`, `WritesStopped`, `Stalled`, `Damaged`,
     /// `TooManyCollections`, `Stopping`, `Internal`.
-    pub async fn admit(&self, name: &Name, bytes: Bytes, sender: Sender) -> Result<Taken, Error> {
-        let taken = self.admit_unkept(name, &bytes, sender).await;
+    pub async fn admit(&self, name: &Name, bytes: Bytes) -> Result<Taken, Error> {
+        self.admit_from(name, bytes, None).await
+    }
+
+    /// The same, of changes that a peer sent.
+    pub(super) async fn admit_from(
+        &self,
+        name: &Name,
+        bytes: Bytes,
+        from: Option<Source>,
+    ) -> Result<Taken, Error> {
+        let taken = self.admit_unkept(name, &bytes, from).await;
         if let Err(Error::Refused(Refusal { kind: RefusalKind::Broken, detail, .. })) = &taken {
             self.set_aside(name, bytes, detail.clone()).await;
         }
@@ -28,14 +39,14 @@ impl Node {
         &self,
         name: &Name,
         bytes: &Bytes,
-        sender: Sender,
+        from: Option<Source>,
     ) -> Result<Taken, Error> {
         self.status().check_writable()?;
         let limits = *self.limits();
-        match self.ask_to_admit(name, bytes, sender, limits).await {
+        match self.ask_to_admit(name, bytes, from, limits).await {
             Err(Error::Refused(Refusal { kind: RefusalKind::Heavy, .. })) => {
                 self.decoder().check(bytes).await?;
-                self.ask_to_admit(name, bytes, sender, limits.decoded()).await
+                self.ask_to_admit(name, bytes, from, limits.decoded()).await
             }
             taken => taken,
         }
@@ -45,11 +56,11 @@ impl Node {
         &self,
         name: &Name,
         bytes: &Bytes,
-        sender: Sender,
+        from: Option<Source>,
         limits: Limits,
     ) -> Result<Taken, Error> {
         let (left, bytes) = (self.store().orphan_bytes_left(), bytes.clone());
         let limits = Box::new(limits);
-        self.ask(name, |reply| Task::Admit { limits, bytes, sender, left, reply }).await
+        self.ask(name, |reply| Task::Admit { from, limits, bytes, left, reply }).await
     }
 }

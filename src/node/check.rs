@@ -1,6 +1,6 @@
 //! Checking a closed store: every row, and every document against what is said of it.
 
-use super::{Error, handle::STACK_BYTES};
+use super::{Error, threads::STACK_BYTES};
 use crate::{
     doc::{Actor, Document, Form},
     ident::Name,

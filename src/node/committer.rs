@@ -176,6 +176,10 @@ fn write_apart(committer: &mut Committer, apart: Apart, guard: &Guard, board: &B
             }
             drop(reply.send(done));
         }
+        Apart::Cursor { of, cursor, reply } => {
+            let done = committer.keep_cursor(of, cursor).map_err(|error| failed(guard, &error));
+            drop(reply.send(done));
+        }
         Apart::Forget { id, reply } => {
             let done = committer.forget(id).map_err(|error| failed(guard, &error));
             if let Ok(true) = done {

@@ -9,7 +9,7 @@
 //! answered  0: it can be opened; else how it is refused (1 byte), length (u64, little-endian), why
 //! ```
 
-use super::{Error, handle::STACK_BYTES};
+use super::{Error, threads::STACK_BYTES};
 use crate::doc::{Actor, Document, Limits, Refusal, RefusalKind, Room, Sender};
 use std::{
     ffi::OsString,

@@ -95,6 +95,11 @@ impl Node {
         }
     }
 
+    /// The seq of a cursor from which this node can go on without skipping a row.
+    pub(super) fn seq_of_cursor(&self, cursor: Cursor) -> Option<u64> {
+        self.seq_of(Since::Cursor(cursor)).ok()
+    }
+
     /// The cursor of a seq.
     fn cursor(&self, seq: u64) -> Cursor {
         Cursor { incarnation: self.incarnation(), seq }

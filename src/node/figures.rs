@@ -88,6 +88,10 @@ pub struct Figures {
     pub orphans: u64,
     /// Who waits for the feed.
     pub subscriptions: u64,
+    /// Changes of peers that were new.
+    pub peer_changes_taken: u64,
+    /// Changes of peers that were here already.
+    pub peer_changes_held: u64,
     /// Why no writes are taken, if none are.
     pub read_only: Option<String>,
     /// Edits that the document's state or the limits forbid.

@@ -2,26 +2,31 @@
 
 use super::{
     Ambient, Error, ListQuery, Page, Reading, Representation, StartError, Write, Written,
-    committer::{self, Order},
+    committer,
     decoder::Decoder,
     feed::Board,
     figures::{Figures, Loaded, Metrics, ShardMetrics},
     guard::Guard,
+    ledger::Ledger,
     look::look,
+    members::Members,
     read::{self, Found, PAGE_BYTES_MAX},
-    shard::{Event, Shard, ShardOptions},
+    replicate::Peers,
+    shard::Event,
     status::Status,
     task::{Command, Task},
-    worker::Worker,
+    threads::{Shards, run_thread, start_shards},
 };
 use crate::{
     doc::{Document, Form, Limits},
     ident::{Collection, IncarnationId, Key, Name, NodeId, Version},
     store::{Backup, BackupError, CollectionCount, Durability, Engine, Fresh, Store},
+    sync::{MemberKey, SketchKey},
 };
 use bytes::Bytes;
 use std::{
     ffi::OsString,
+    fmt,
     future::Future,
     io,
     path::PathBuf,
@@ -32,17 +37,12 @@ use std::{
 };
 use tokio::{
     sync::{
-        Semaphore, mpsc,
+        mpsc,
         oneshot::{self, error::RecvError},
         watch,
     },
     time::Instant,
 };
-
-/// A thread that runs Automerge on deep documents needs a deep stack.
-pub(super) const STACK_BYTES: usize = 16 << 20;
-/// Most threads of one shard that wait for the disk or help. Each keeps some memory of its own.
-const BLOCKING_THREADS_MAX: usize = 8;
 
 /// How a node runs.
 #[derive(Debug, Clone)]
@@ -67,8 +67,20 @@ pub struct Options {
     /// The program that opens large documents first, and its arguments; empty: there is none, and they
     /// are refused. It runs [`decode`](super::decode).
     pub decoder: Vec<OsString>,
+    /// The secret that all nodes of the cluster share; empty: a public one, good for one machine alone.
+    pub secret: Secret,
     /// Clock and chance.
     pub ambient: Ambient,
+}
+
+/// What all nodes of a cluster know, and nobody else. It is not shown.
+#[derive(Clone, Default)]
+pub struct Secret(pub Vec<u8>);
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("Secret(…)")
+    }
 }
 
 impl Default for Options {
@@ -83,6 +95,7 @@ impl Default for Options {
             waiting_max: 4096,
             limits: Limits::default(),
             decoder: Vec::new(),
+            secret: Secret::default(),
             ambient: Ambient::machine(),
         }
     }
@@ -111,6 +124,9 @@ struct Inner {
     /// Who waits for the feed.
     board: Arc<Board>,
     decoder: Decoder,
+    ledger: Arc<Ledger>,
+    members: Members,
+    peers: Peers,
 }
 
 /// A write that its shard has been handed: done once it is durable, or refused. It is made also if
@@ -139,7 +155,11 @@ impl Node {
     pub fn start(options: Options, engine: Arc<dyn Engine>) -> Result<Self, StartError> {
         let ambient = &options.ambient;
         let fresh = Fresh { node: ambient.node_id(), incarnation: ambient.incarnation_id() };
-        let (store, committer) = Store::open(engine, fresh, options.durability)?;
+        let (store, mut committer) = Store::open(engine, fresh, options.durability)?;
+        let key = SketchKey::derived(&options.secret.0);
+        let ledger = Ledger::kept_by(&mut committer, key, store.last_seq());
+        let key = MemberKey::derived(&options.secret.0);
+        let members = Members::new(key, store.node(), store.incarnation().id);
         let status = Arc::new(Status::default());
         let metrics = Arc::new(Metrics::default());
         if let Some(error) = committer.poison() {
@@ -196,6 +216,9 @@ impl Node {
             quarantining,
             board,
             decoder,
+            ledger,
+            members,
+            peers: Peers::default(),
         };
         Ok(Self(Arc::new(inner)))
     }
@@ -223,6 +246,21 @@ impl Node {
     /// What opens large documents first.
     pub(super) fn decoder(&self) -> &Decoder {
         &self.0.decoder
+    }
+
+    /// What is held, summed up.
+    pub(super) fn ledger(&self) -> &Ledger {
+        &self.0.ledger
+    }
+
+    /// The other nodes.
+    pub(super) fn members(&self) -> &Members {
+        &self.0.members
+    }
+
+    /// Those that are configured.
+    pub(super) fn peers(&self) -> &Peers {
+        &self.0.peers
     }
 
     /// Who waits for the feed.
@@ -303,6 +341,8 @@ impl Node {
             quarantined_changes,
             orphans: store.orphans(),
             subscriptions: self.0.board.subscriptions(),
+            peer_changes_taken: self.0.members.taken.value(),
+            peer_changes_held: self.0.members.held.value(),
             uptime: self.0.started.elapsed(),
             documents: counts.iter().map(|count| count.documents).sum(),
             deleted: counts.iter().map(|count| count.deleted).sum(),
@@ -498,78 +538,4 @@ impl Node {
         let index = first.checked_rem(count).and_then(|index| usize::try_from(index).ok());
         index.and_then(|index| shards.get(index)).cloned().ok_or(Error::Stopping)
     }
-}
-
-/// The shards of a node, which run.
-struct Shards {
-    /// For commands, one a shard.
-    senders: Vec<mpsc::Sender<Event>>,
-    metrics: Vec<Arc<ShardMetrics>>,
-    /// For what was committed, one a shard.
-    events: Vec<mpsc::UnboundedSender<Event>>,
-}
-
-fn start_shards(
-    options: &Options,
-    store: &Arc<Store>,
-    status: &Arc<Status>,
-    commits: &mpsc::Sender<Order>,
-) -> Result<Shards, StartError> {
-    let shard_count = options.shards.max(1);
-    let helpers = Arc::new(Semaphore::new(options.helpers.clamp(1, BLOCKING_THREADS_MAX / 2)));
-    let mut senders = Vec::new();
-    let mut metrics = Vec::new();
-    let mut events = Vec::new();
-    for index in 0..shard_count {
-        let (sender, commands) = mpsc::channel(options.commands_max.max(1));
-        #[expect(clippy::disallowed_methods, reason = "holds what the shard has asked for")]
-        let (events_sender, events_receiver) = mpsc::unbounded_channel();
-        let shard_options = ShardOptions {
-            documents_bytes: options.documents_bytes / shard_count,
-            waiting_max: options.waiting_max,
-            limits: options.limits,
-        };
-        let counted = Arc::new(ShardMetrics::default());
-        let worker = Worker {
-            index,
-            shard: Shard::new(
-                shard_options,
-                options.ambient.clone(),
-                Arc::clone(status),
-                Arc::clone(&counted),
-                Arc::clone(store.kept()),
-            ),
-            metrics: Arc::clone(&counted),
-            store: Arc::clone(store),
-            commands,
-            events: events_receiver,
-            events_sender: events_sender.clone(),
-            commits: commits.clone(),
-            helpers: Arc::clone(&helpers),
-        };
-        run_thread(format!("shard-{index}"), worker.run())?;
-        senders.push(sender);
-        metrics.push(counted);
-        events.push(events_sender);
-    }
-    Ok(Shards { senders, metrics, events })
-}
-
-/// Runs a loop on a thread and runtime of its own.
-fn run_thread(
-    name: String,
-    work: impl Future<Output = ()> + Send + 'static,
-) -> Result<(), StartError> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .thread_stack_size(STACK_BYTES)
-        .max_blocking_threads(BLOCKING_THREADS_MAX)
-        .build()
-        .map_err(StartError::Thread)?;
-    thread::Builder::new()
-        .name(name)
-        .stack_size(STACK_BYTES)
-        .spawn(move || runtime.block_on(work))
-        .map(drop)
-        .map_err(|error: io::Error| StartError::Thread(error))
 }

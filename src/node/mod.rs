@@ -5,12 +5,16 @@
 //! shard       owns loaded documents (pure)          cache     which of them stay in memory
 //! resident    one loaded document (pure)            task      what is wanted of it, and answers
 //! worker      runs a shard: receive, handle, act    committer runs the store's one writer
+//! threads     what runs all of them
 //! read        views, lists, heads from the store    write     what a write asks and gives
 //! feed        what was committed, and who waits for more
 //! orphans     changes that wait for others      look      what is read off a document
 //! past        changes, differences, history, blame, conflicts
 //! admit       changes that were made elsewhere  decoder   a process that opens large documents first
 //! quarantine  what does not load, or broke it
+//! replicate   what others are told, and what they tell   members  who they are
+//! ledger      what is held, summed up           relay     what has to be told on
+//! recent      the changes made here last
 //! figures     what it counts of itself
 //! status      whether writes are taken              guard     looks at the disk and the engine
 //! check       what is wrong with a closed store     repair    what can be read of it, made sound
@@ -38,18 +42,24 @@ mod feed;
 mod figures;
 mod guard;
 mod handle;
+mod ledger;
 mod look;
+mod members;
 mod orphans;
 mod past;
 mod quarantine;
 mod read;
+mod recent;
+mod relay;
 mod repair;
+mod replicate;
 mod resident;
 mod shard;
 mod status;
 mod task;
 #[cfg(test)]
 mod tests;
+mod threads;
 mod worker;
 mod write;
 
@@ -59,10 +69,12 @@ pub use decoder::{DECODER_MEMORY_BYTES, decode};
 pub use error::{Error, StartError};
 pub use feed::{Filter, Row as FeedRow, SUBSCRIPTIONS_MAX, Since, Stretch, Subscription};
 pub use figures::{Figures, Loaded};
-pub use handle::{Node, Options, Writing};
+pub use handle::{Node, Options, Secret, Writing};
+pub use members::{Direction, PeerOptions};
 pub use quarantine::Released;
 pub use read::{ListQuery, Page, Reading, Representation, Row};
 pub use repair::repair;
+pub use replicate::{Answered, PeerStatus, State as PeerState, Unheard};
 pub use write::{Once, Precondition, Taken, Write, Written};
 
 pub use crate::store::{

@@ -49,8 +49,9 @@ impl Nursery {
         left: u64,
         limits: &Limits,
     ) -> Result<Admitted, Refusal> {
-        // What waits for a document that is not there has no place.
-        let exists = !document.version().is_empty();
+        // What waits for a document that is not there has no place, unless a peer sends it: then the
+        // beginning is on its way, from wherever it was made.
+        let exists = !document.version().is_empty() || sender == Sender::Member;
         let left = usize::try_from(left).unwrap_or(usize::MAX);
         let room = Room {
             changes: if exists { ORPHANS_MAX.saturating_sub(self.here.len()) } else { 0 },

@@ -2,14 +2,14 @@
 
 use super::{
     Error, Node,
-    handle::STACK_BYTES,
     read::blocking,
     shard::{Apart, Event},
+    threads::STACK_BYTES,
 };
 use crate::{
-    doc::{Document, Form, Sender},
+    doc::{Document, Form},
     ident::{Name, QuarantineId, Version},
-    store::{Aside, Commit, Held, Log, NewView, Origin, Orphans, Remains, What},
+    store::{Aside, Brings, Commit, Held, Log, NewView, Origin, Orphans, Remains, What},
 };
 use bytes::Bytes;
 use std::{io, thread};
@@ -70,7 +70,7 @@ impl Node {
             (What::Changes, Some(name)) => {
                 // What breaks Automerge again is not kept again: it is here.
                 let bytes = bytes.concat().into();
-                let taken = self.admit_unkept(&name, &bytes, Sender::Stranger).await?;
+                let taken = self.admit_unkept(&name, &bytes, None).await?;
                 self.apart(|reply| Apart::Forget { id, reply }).await?;
                 Ok(Some(Released { name, version: taken.version, lost: 0 }))
             }
@@ -110,7 +110,7 @@ impl Node {
     }
 
     /// Has the committer do something that is no edit of a loaded document.
-    async fn apart<T>(
+    pub(super) async fn apart<T>(
         &self,
         apart: impl FnOnce(oneshot::Sender<Result<T, Error>>) -> Apart,
     ) -> Result<T, Error> {
@@ -135,7 +135,7 @@ fn commit(document: &Document, remains: Remains) -> Result<Commit, Error> {
         track: remains.track,
         log: Log::Fold { snapshot: document.save().into(), changes },
         // What is left is what was here; but a peer may hold more, and is to be told.
-        origin: Origin::Own,
+        brings: Brings::default().and(Origin::Own),
         version,
         conflicts: rendering.conflicts,
         view,

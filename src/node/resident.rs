@@ -14,7 +14,10 @@ use super::{
 use crate::{
     doc::{Actor, Admitted, Delta, Document, Edit, Form, Limits, Rendering, Sender, Stamp},
     ident::Version,
-    store::{Commit, KEPT_SECONDS, Kept, KeptAnswers, Log, LogSize, NewView, Origin, Track},
+    store::{
+        Brings, Commit, KEPT_SECONDS, Kept, KeptAnswers, Log, LogSize, NewView, Origin, Source,
+        Track,
+    },
 };
 use bytes::Bytes;
 use std::{collections::VecDeque, sync::Arc};
@@ -50,8 +53,10 @@ pub(super) struct Resident {
     /// Commits sent, and commits that ended.
     sent: u64,
     done: u64,
-    /// Changes made since the last commit was sent.
-    fresh: Vec<Bytes>,
+    /// Changes made or taken since the last commit was sent.
+    fresh: Vec<(Origin, Bytes)>,
+    /// The peers that sent some of them.
+    from: Vec<Source>,
     /// Answers, each with the commit on which it rests, in order.
     waiting: VecDeque<(u64, Answer)>,
     /// How many places hold values beside the one that shows, where that is known.
@@ -125,6 +130,7 @@ impl Resident {
             sent: 0,
             done: 0,
             fresh: Vec::new(),
+            from: Vec::new(),
             waiting: VecDeque::new(),
             keep: Vec::new(),
             kept: VecDeque::new(),
@@ -264,8 +270,8 @@ impl Resident {
                 }
             }
             Task::Look(look) => Answer::Seen(look.take(&self.document)),
-            Task::Admit { limits, bytes, sender, left, reply } => {
-                let admit = |()| self.admit(&bytes, sender, left, &limits, around);
+            Task::Admit { from, limits, bytes, left, reply } => {
+                let admit = |()| self.admit(&bytes, from, left, &limits, around);
                 let done = status.check_writable().and_then(admit);
                 match done {
                     Ok(taken) => Answer::Taken(taken, reply),
@@ -342,7 +348,7 @@ impl Resident {
             self.single &= !merged;
             self.conflicts = self.single.then_some(0);
         }
-        self.fresh.extend(changes.into_iter().map(Bytes::from));
+        self.fresh.extend(changes.into_iter().map(|change| (Origin::Own, change.into())));
         let reading = match write.want {
             Some(what) if !deleted => Some(self.read(what, None, None)?),
             _ => None,
@@ -357,11 +363,16 @@ impl Resident {
     fn admit(
         &mut self,
         bytes: &[u8],
-        sender: Sender,
+        from: Option<Source>,
         left: u64,
         limits: &Limits,
         around: &Around<'_>,
     ) -> Result<Taken, Error> {
+        // What a peer brings came to this group of nodes elsewhere; all else came here.
+        let (sender, origin) = match from {
+            Some(_) => (Sender::Member, Origin::Foreign),
+            None => (Sender::Stranger, Origin::Own),
+        };
         let admitted = self.orphans.admit(&mut self.document, bytes, sender, left, limits)?;
         let Admitted { delta, held, waiting, cloned } = admitted;
         if cloned != 0 {
@@ -376,7 +387,10 @@ impl Resident {
             self.unsettling = false;
             (self.single, self.conflicts) = (false, None);
         }
-        self.fresh.extend(changes.into_iter().map(Bytes::from));
+        if taken != 0 {
+            self.from.extend(from.filter(|from| !self.from.contains(from)));
+        }
+        self.fresh.extend(changes.into_iter().map(|change| (origin, change.into())));
         let waiting = waiting.into_iter().map(|change| (change.hash, change.missing)).collect();
         let deleted = deleted || after.is_empty();
         let conflicts = if taken == 0 { self.count_conflicts()? } else { 0 };
@@ -452,10 +466,17 @@ impl Resident {
             kept.conflicts = conflicts;
         }
         let changes = std::mem::take(&mut self.fresh);
+        let mut brings = Brings { from: std::mem::take(&mut self.from), ..Brings::default() };
+        for (origin, change) in &changes {
+            brings = brings.and(*origin);
+            if *origin == Origin::Own {
+                brings.made.push(change.clone());
+            }
+        }
         self.log.changes += u32::try_from(changes.len()).unwrap_or(u32::MAX);
-        self.log.bytes += changes.iter().map(|change| change.len() as u64).sum::<u64>();
+        self.log.bytes += changes.iter().map(|(_, change)| change.len() as u64).sum::<u64>();
         let fold = if self.is_fold_due() { self.snapshot() } else { None };
-        Ok(self.prepared(fold.unwrap_or(Log::Append(changes)), conflicts, view))
+        Ok(self.prepared(fold.unwrap_or(Log::Append(changes)), brings, conflicts, view))
     }
 
     /// The commit after which the document may leave memory: makes a stale view, and folds a log
@@ -471,7 +492,8 @@ impl Resident {
         }
         let (view, conflicts) = self.make_view().ok()?;
         self.unsettling = false;
-        Some(self.prepared(fold.unwrap_or(Log::Append(Vec::new())), conflicts, view))
+        let log = fold.unwrap_or(Log::Append(Vec::new()));
+        Some(self.prepared(log, Brings::default(), conflicts, view))
     }
 
     /// Whether the next commit makes the view.
@@ -504,14 +526,14 @@ impl Resident {
         Ok((json.map_or(NewView::Deleted, |json| NewView::Made(json.into())), conflicts))
     }
 
-    fn prepared(&mut self, log: Log, conflicts: u32, view: NewView) -> Prepared {
+    fn prepared(&mut self, log: Log, brings: Brings, conflicts: u32, view: NewView) -> Prepared {
         self.sent += 1;
         let kept = std::mem::take(&mut self.keep);
         self.kept.extend(kept.iter().map(|kept| (self.sent, kept.clone())));
         let commit = Commit {
             track: Arc::clone(&self.track),
             log,
-            origin: Origin::Own,
+            brings,
             version: self.document.version(),
             conflicts,
             view,

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     doc::{Actor, Document, Limits},
-    ident::{DocumentId, Name, QuarantineId},
+    ident::{Cursor, DocumentId, Name, NodeId, QuarantineId},
     store::{Aside, Commit, KeptAnswers, NewView, Track},
 };
 use std::{
@@ -71,6 +71,8 @@ pub(super) enum Apart {
     Release { commit: Box<Commit>, reply: Reply<()> },
     /// Forget something in quarantine.
     Forget { id: QuarantineId, reply: Reply<bool> },
+    /// Keep how far another node's feed was taken in.
+    Cursor { of: NodeId, cursor: Cursor, reply: Reply<()> },
 }
 
 /// A document out of the store.
@@ -89,7 +91,7 @@ pub(super) enum Effect {
         name: Name,
         actor: Actor,
     },
-    Commit(Ticket),
+    Commit(Box<Ticket>),
     Apart(Box<Apart>),
     /// Do it on another thread, and tell when it is done.
     HandOut(Box<Job>),
@@ -470,7 +472,7 @@ impl Shard {
         } else {
             self.stale.remove(&id);
         }
-        Effect::Commit(Ticket { id, load, number, commit })
+        Effect::Commit(Box::new(Ticket { id, load, number, commit }))
     }
 
     /// Has the views made of documents that nobody has written for a second.

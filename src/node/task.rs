@@ -5,8 +5,9 @@ use super::{
     look::{Look, Seen},
 };
 use crate::{
-    doc::{Limits, Sender},
+    doc::Limits,
     ident::{Name, Version},
+    store::Source,
 };
 use bytes::Bytes;
 use tokio::sync::oneshot;
@@ -34,11 +35,12 @@ pub(super) enum Task {
     },
     /// What is read off the document and changes nothing.
     Look(Box<dyn Look>),
-    /// Foreign bytes, for the gate and its limits. `left`: bytes that may wait, of all documents.
+    /// Foreign bytes, for the gate and its limits. `from`: the peer that sent them. `left`: bytes that may
+    /// wait, of all documents.
     Admit {
+        from: Option<Source>,
         limits: Box<Limits>,
         bytes: Bytes,
-        sender: Sender,
         left: u64,
         reply: Reply<Taken>,
     },

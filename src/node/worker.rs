@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     doc::{Actor, Document},
-    ident::Name,
+    ident::{Hash, Name},
     store::{Store, Stored, Track},
 };
 use bytes::Bytes;
@@ -87,7 +87,7 @@ impl Worker {
         for effect in effects {
             match effect {
                 Effect::Load { name, actor } => self.load(name, actor),
-                Effect::Commit(ticket) => commits.push(ticket),
+                Effect::Commit(ticket) => commits.push(*ticket),
                 Effect::HandOut(job) => self.hand_out(*job),
                 Effect::Apart(apart) => {
                     if self.commits.send(Order::Apart(apart)).await.is_err() {
@@ -117,8 +117,8 @@ impl Worker {
     fn load(&self, name: Name, actor: Actor) {
         if self.store.is_surely_absent(name.id()) {
             // A shard that has ended waits for nothing.
-            let _ =
-                self.events_sender.send(Event::Loaded { result: Ok(absent(&name, actor)), name });
+            let result = Ok(absent(&name, actor, Vec::new()));
+            let _ = self.events_sender.send(Event::Loaded { result, name });
             return;
         }
         let (store, sender) = (Arc::clone(&self.store), self.events_sender.clone());
@@ -133,18 +133,23 @@ impl Worker {
     }
 }
 
-/// A document that nobody has written.
-fn absent(name: &Name, actor: Actor) -> Box<Loaded> {
+/// A document that nobody has written; changes may wait for one all the same.
+fn absent(name: &Name, actor: Actor, orphans: Vec<(Hash, Bytes)>) -> Box<Loaded> {
     let track = Arc::new(Track::absent(name.clone()));
-    Box::new(Loaded { document: Document::new(actor), track, orphans: Nursery::default() })
+    Box::new(Loaded { document: Document::new(actor), track, orphans: Nursery::new(orphans) })
 }
 
 /// Waits for the disk on another thread. What was read becomes a document on the thread that will
 /// write and drop it, which spares half of what a hand-over costs, unless it is large.
 async fn load(store: Arc<Store>, name: Name, actor: Actor) -> Result<Box<Loaded>, Error> {
     let wanted = name.clone();
-    let Some(stored) = blocking(move || Ok(store.document(&wanted)?)).await? else {
-        return Ok(absent(&name, actor));
+    let read_all = move || match store.document(&wanted)? {
+        Some(stored) => Ok(Ok(stored)),
+        None => Ok(Err(store.waiting_for(wanted.id())?)),
+    };
+    let stored = match blocking(read_all).await? {
+        Ok(stored) => stored,
+        Err(orphans) => return Ok(absent(&name, actor, orphans)),
     };
     let bytes: usize = stored.chunks.iter().map(Bytes::len).sum();
     if bytes <= LIGHT_CHUNKS_BYTES_MAX {

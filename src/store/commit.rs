@@ -4,22 +4,24 @@
 //! could be overtaken by a greater one, and a reader of the feed would skip it.
 
 use super::{
-    catalog::{COLLECTIONS_MAX, Presence},
+    catalog::COLLECTIONS_MAX,
     engine::{Batch, Durability},
     error::{CommitError, EngineError, Refused},
     frame,
     kept::{Kept, KeptName},
-    key::{self, ChunkAt, Family, SysKey},
+    key::{self, Family, SysKey},
     orphan::Orphans,
+    plan::Planned,
     quarantine,
     read::Store,
-    row::{self, Chunk, FeedRow, Head, Origin, View},
-    track::{Last, Track},
+    row::{self, Origin},
+    track::Track,
 };
-use crate::ident::{Collection, DocumentId, Version};
+use crate::ident::{Collection, DocumentId, Name, NodeId, Version};
 use bytes::Bytes;
 use std::{
     collections::{BTreeMap, HashMap},
+    fmt,
     sync::{Arc, atomic::Ordering},
 };
 
@@ -30,9 +32,9 @@ pub struct Commit {
     pub track: Arc<Track>,
     /// What becomes of its chunks.
     pub log: Log,
-    /// Where the changes came to this group of nodes.
-    pub origin: Origin,
-    /// Its version now.
+    /// Where the changes came to this group of nodes that it brings.
+    pub brings: Brings,
+    /// Its version now. Empty: there is no document, and all that it brings waits.
     pub version: Version,
     /// How many places hold more than one value.
     pub conflicts: u32,
@@ -46,11 +48,57 @@ pub struct Commit {
     pub orphans: Orphans,
 }
 
+/// A node that sent changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Source {
+    /// The node.
+    pub node: NodeId,
+    /// Whether they were made there.
+    pub made: bool,
+}
+
+/// Of which origins the changes of a commit are.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Brings {
+    /// Some are this node's own.
+    pub own: bool,
+    /// Some are others'.
+    pub foreign: bool,
+    /// Who sent those.
+    pub from: Vec<Source>,
+    /// Those of this node's own, for whoever is told of them.
+    pub made: Vec<Bytes>,
+}
+
+impl Brings {
+    /// These, and changes of this origin.
+    #[must_use]
+    pub fn and(mut self, origin: Origin) -> Self {
+        match origin {
+            Origin::Own => self.own = true,
+            Origin::Foreign => self.foreign = true,
+        }
+        self
+    }
+
+    /// Takes in what a later commit of the same document brings.
+    pub(super) fn join(&mut self, later: &Self) {
+        self.own |= later.own;
+        self.foreign |= later.foreign;
+        self.made.extend(later.made.iter().cloned());
+        for source in &later.from {
+            if !self.from.contains(source) {
+                self.from.push(*source);
+            }
+        }
+    }
+}
+
 /// What becomes of a document's chunks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Log {
     /// These changes come behind those stored: none only if the version is what it was.
-    Append(Vec<Bytes>),
+    Append(Vec<(Origin, Bytes)>),
     /// This snapshot, which loads to the commit's version, takes the place of everything stored.
     Fold {
         /// The document, as Automerge saves it.
@@ -75,17 +123,44 @@ pub enum NewView {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Receipt {
     /// The document's seq: a new one, unless its version is what it was (a fold, a view made late).
-    /// Commits of one document in one group share it.
+    /// Commits of one document in one group share it. 0: there is no document.
     pub seq: u64,
 }
 
+/// A document whose version is another one now, which is durable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Moved<'a> {
+    /// The document.
+    pub name: &'a Name,
+    /// The version before; empty: it was not held, or damaged and kept aside.
+    pub before: &'a Version,
+    /// Its version now; empty: as before.
+    pub after: &'a Version,
+    /// The commit that moved it.
+    pub seq: u64,
+    /// Where its changes came to this group of nodes.
+    pub brings: &'a Brings,
+}
+
+/// Who is told of every document that moves, in order, before any answer is given.
+pub type Watcher = Box<dyn FnMut(Moved<'_>) + Send>;
+
 /// The only writer of a store.
-#[derive(Debug)]
 pub struct Committer {
     store: Arc<Store>,
     durability: Durability,
     /// Why nothing is written any more.
     poison: Option<EngineError>,
+    watcher: Watcher,
+}
+
+impl fmt::Debug for Committer {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { store, durability, poison, watcher: _ } = self;
+        let mut out = out.debug_struct("Committer");
+        out.field("store", store).field("durability", durability);
+        out.field("poison", poison).finish_non_exhaustive()
+    }
 }
 
 impl Committer {
@@ -95,7 +170,17 @@ impl Committer {
         durability: Durability,
         poison: Option<EngineError>,
     ) -> Self {
-        Self { store, durability, poison }
+        Self { store, durability, poison, watcher: Box::new(|_| {}) }
+    }
+
+    /// Has every document that moves from now on told to `watcher`.
+    pub fn watch(&mut self, watcher: Watcher) {
+        self.watcher = watcher;
+    }
+
+    /// Tells that a document has moved.
+    pub(super) fn tell(&mut self, moved: Moved<'_>) {
+        (self.watcher)(moved);
     }
 
     /// Why nothing is written any more, if nothing is.
@@ -122,7 +207,7 @@ impl Committer {
         let places: Vec<_> = commits.into_iter().map(|commit| group.add(commit)).collect();
         let batch = group.batch();
         self.write_batch(batch)?;
-        let receipts = group.publish();
+        let receipts = group.publish(&mut self.watcher);
         Ok(places.into_iter().map(|place| place.map(|place| receipts[place])).collect())
     }
 
@@ -245,6 +330,11 @@ impl<'a> Group<'a> {
             batch.put(Family::Sys, key, value);
         }
         for planned in &mut self.planned {
+            let id = planned.track.name().id();
+            planned.orphans.write(id, &mut batch);
+            if planned.is_absent() {
+                continue;
+            }
             if planned.moved {
                 self.last_seq += 1;
                 planned.set_seq(self.last_seq);
@@ -254,8 +344,6 @@ impl<'a> Group<'a> {
             planned.put_view(&mut batch);
             planned.put_feed(&mut batch);
             planned.put_head(&mut batch);
-            let id = planned.track.name().id();
-            planned.orphans.write(id, &mut batch);
             if planned.was_quarantined() {
                 quarantine::take_out(self.store, id, &mut batch);
             }
@@ -265,13 +353,13 @@ impl<'a> Group<'a> {
     }
 
     /// Tells everybody what is durable now.
-    fn publish(self) -> Vec<Receipt> {
+    fn publish(self, watcher: &mut Watcher) -> Vec<Receipt> {
         for (name, id) in &self.new_collections {
             // Both were free when the group was built, and nobody else adds any.
             let _ = self.store.catalog.add(name, *id);
         }
         self.store.kept.publish(self.kept, &self.gone);
-        let receipts = self.planned.into_iter().map(|planned| planned.publish(self.store));
+        let receipts = self.planned.into_iter().map(|planned| planned.publish(self.store, watcher));
         let receipts = receipts.collect();
         self.store.last_seq.store(self.last_seq, Ordering::Release);
         receipts
@@ -282,7 +370,7 @@ impl Commit {
     /// About how many bytes it brings.
     pub fn bytes(&self) -> u64 {
         let log = match &self.log {
-            Log::Append(changes) => changes.iter().map(Bytes::len).sum(),
+            Log::Append(changes) => changes.iter().map(|(_, bytes)| bytes.len()).sum(),
             Log::Fold { snapshot, .. } => snapshot.len(),
         };
         let view = match &self.view {
@@ -296,7 +384,7 @@ impl Commit {
     fn is_too_large(&self) -> bool {
         let standing = self.standing.len();
         let log = match &self.log {
-            Log::Append(changes) => changes.iter().map(Bytes::len).max().unwrap_or(0),
+            Log::Append(changes) => changes.iter().map(|(_, bytes)| bytes.len()).max().unwrap_or(0),
             Log::Fold { snapshot, .. } => snapshot.len(),
         };
         let view = match &self.view {
@@ -307,235 +395,5 @@ impl Commit {
         let beside = 1024 + 32 * self.version.hashes().len();
         frame::PAYLOAD_BYTES_MAX - beside.min(frame::PAYLOAD_BYTES_MAX)
             < standing.max(log).max(view)
-    }
-}
-
-/// What a group does to one document. Its track is read, and changed only by [`Planned::publish`].
-struct Planned {
-    track: Arc<Track>,
-    before: Option<Before>,
-    head: Head,
-    /// Whether there is more than before, and so a new seq.
-    moved: bool,
-    /// Whether a change of this node's own is among those that moved it.
-    own: bool,
-    /// Where the last changes came from.
-    origin: Origin,
-    conflicts: u32,
-    view: NewView,
-    /// Whether the chunks that are stored go.
-    folded: bool,
-    /// New chunks, and where they are stored once seqs are given.
-    chunks: Vec<Chunk>,
-    rows: Vec<ChunkAt>,
-    snapshot_bytes: u64,
-    orphans: Orphans,
-}
-
-/// What of the state before has to be undone.
-struct Before {
-    seq: u64,
-    deleted: bool,
-    quarantined: bool,
-}
-
-impl Planned {
-    /// What `commit`, the first of its document, begins from.
-    fn new(commit: &Commit, collection: u32) -> Self {
-        let track = Arc::clone(&commit.track);
-        let (before, head, snapshot_bytes) = match &track.lock().last {
-            Some(last) => {
-                let Head { seq, deleted, quarantined, .. } = last.head;
-                // Only what takes a document out of quarantine comes with such a track.
-                let head = Head { quarantined: false, ..last.head.clone() };
-                (Some(Before { seq, deleted, quarantined }), head, last.snapshot_bytes)
-            }
-            None => (None, unwritten(&track, collection), 0),
-        };
-        Self {
-            track,
-            moved: before.is_none(),
-            before,
-            head,
-            own: false,
-            origin: commit.origin,
-            conflicts: commit.conflicts,
-            view: NewView::Stale,
-            folded: false,
-            chunks: Vec::new(),
-            rows: Vec::new(),
-            snapshot_bytes,
-            orphans: Orphans::default(),
-        }
-    }
-
-    fn was_quarantined(&self) -> bool {
-        self.before.as_ref().is_some_and(|before| before.quarantined)
-    }
-
-    fn absorb(&mut self, commit: Commit) {
-        let Commit { track: _, log, origin, version, conflicts, view, standing, kept: _, orphans } =
-            commit;
-        self.wait(orphans);
-        let brings_changes = matches!(&log, Log::Append(changes) if !changes.is_empty());
-        if version != self.head.version || brings_changes {
-            self.moved = true;
-            self.own |= origin == Origin::Own;
-            self.origin = origin;
-        }
-        match log {
-            Log::Append(changes) => {
-                for bytes in changes {
-                    self.head.log_bytes = self.head.log_bytes.saturating_add(bytes.len() as u64);
-                    self.head.log_count = self.head.log_count.saturating_add(1);
-                    self.chunks.push(Chunk::Change { origin, bytes });
-                }
-            }
-            Log::Fold { snapshot, changes } => {
-                self.folded = true;
-                self.snapshot_bytes = snapshot.len() as u64;
-                self.head.log_bytes = 0;
-                self.head.log_count = 0;
-                self.head.snapshot_changes = changes;
-                self.chunks = vec![Chunk::Snapshot { version: version.clone(), bytes: snapshot }];
-            }
-        }
-        self.head.version = version;
-        self.head.standing = standing;
-        self.head.deleted = view == NewView::Deleted;
-        self.head.view_stale = view == NewView::Stale;
-        self.conflicts = conflicts;
-        self.view = view;
-    }
-
-    /// Joins what becomes of waiting changes to what became of them earlier in the group.
-    fn wait(&mut self, orphans: Orphans) {
-        let Orphans { put, remove } = orphans;
-        self.orphans.put.retain(|(hash, _)| !remove.contains(hash));
-        self.orphans.remove.retain(|hash| !put.iter().any(|(put, _)| put == hash));
-        self.orphans.put.extend(put);
-        self.orphans.remove.extend(remove);
-    }
-
-    fn set_seq(&mut self, seq: u64) {
-        self.head.seq = seq;
-        if self.own {
-            self.head.own_seq = seq;
-        }
-    }
-
-    /// Numbers the new chunks. Under a seq of its own, or, where a fold keeps the seq, in the place
-    /// of all there were: either way from 0.
-    fn place_chunks(&mut self) {
-        let seq = self.head.seq;
-        for (n, chunk) in (0..).zip(&self.chunks) {
-            if let Chunk::Snapshot { .. } = chunk {
-                self.head.snapshot_seq = seq;
-            }
-            self.rows.push(ChunkAt { seq, n });
-        }
-    }
-
-    fn put_chunks(&self, batch: &mut Batch) {
-        let id = self.track.name().id();
-        if self.folded
-            && let Some(last) = &self.track.lock().last
-        {
-            for at in &last.rows {
-                batch.remove(Family::Chunk, key::encode_chunk(id, *at));
-            }
-        }
-        for (at, chunk) in self.rows.iter().zip(&self.chunks) {
-            let key = key::encode_chunk(id, *at);
-            batch.put(Family::Chunk, key, chunk.encode(&key));
-        }
-    }
-
-    fn put_view(&self, batch: &mut Batch) {
-        let key = key::encode_view(self.head.collection, &self.head.key);
-        let json = match &self.view {
-            NewView::Made(json) => Some(json),
-            NewView::Stale => None,
-            NewView::Deleted => {
-                if self.before.as_ref().is_some_and(|before| !before.deleted) {
-                    batch.remove(Family::View, key);
-                }
-                return;
-            }
-        };
-        let view = View { version: self.head.version.clone(), conflicts: self.conflicts, json };
-        let value = view.encode(&key);
-        batch.put(Family::View, key, value);
-    }
-
-    fn put_feed(&self, batch: &mut Batch) {
-        if !self.moved {
-            return;
-        }
-        if let Some(before) = &self.before {
-            batch.remove(Family::Feed, key::encode_feed(before.seq));
-        }
-        let key = key::encode_feed(self.head.seq);
-        let row = FeedRow {
-            id: self.track.name().id(),
-            collection: self.head.collection,
-            key: self.head.key.clone(),
-            version: self.head.version.clone(),
-            deleted: self.head.deleted,
-            conflicts: self.conflicts,
-            own_seq: self.head.own_seq,
-            origin: self.origin,
-        };
-        batch.put(Family::Feed, key, row.encode(&key));
-    }
-
-    fn put_head(&self, batch: &mut Batch) {
-        let key = key::encode_head(self.track.name().id());
-        batch.put(Family::Head, key, self.head.encode(&key));
-    }
-
-    fn publish(self, store: &Store) -> Receipt {
-        let presence = |deleted| if deleted { Presence::Deleted } else { Presence::Live };
-        let was = match &self.before {
-            Some(before) if !before.quarantined => presence(before.deleted),
-            Some(_) => {
-                store.ward.leave(self.track.name().id());
-                Presence::Absent
-            }
-            None => Presence::Absent,
-        };
-        // The collection was found or added before.
-        let _ = store.catalog.count(self.head.collection, was, presence(self.head.deleted));
-        let receipt = Receipt { seq: self.head.seq };
-        if !self.orphans.is_empty() {
-            store.waiting.note(self.track.name().id(), &self.orphans);
-        }
-        let mut state = self.track.lock();
-        let kept = state.last.take().filter(|_| !self.folded).map(|last| last.rows);
-        let mut rows = kept.unwrap_or_default();
-        rows.extend(self.rows);
-        let snapshot_bytes = self.snapshot_bytes;
-        state.last = Some(Last { head: self.head, rows, snapshot_bytes });
-        receipt
-    }
-}
-
-/// The head of a document before its first commit.
-fn unwritten(track: &Track, collection: u32) -> Head {
-    Head {
-        collection,
-        key: track.name().key().clone(),
-        version: Version::empty(),
-        seq: 0,
-        own_seq: 0,
-        deleted: false,
-        oversize: false,
-        quarantined: false,
-        view_stale: false,
-        standing: Bytes::new(),
-        log_bytes: 0,
-        log_count: 0,
-        snapshot_changes: 0,
-        snapshot_seq: 0,
     }
 }

@@ -30,6 +30,7 @@ pub(super) enum Kind {
     Node = 17,
     Incarnation = 18,
     Collection = 19,
+    Cursor = 20,
     Quarantined = 32,
     Note = 33,
     Changes = 34,

@@ -11,7 +11,7 @@
 //! | `sys` | text: `collection/NAME`, `format`, `incarnation/NNNNNNNN` (hex), `node` |
 
 use super::engine::Range;
-use crate::ident::{Collection, DocumentId, Hash, Key};
+use crate::ident::{Collection, DocumentId, Hash, Key, NodeId};
 
 /// A column family: rows of one shape, in key order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -67,6 +67,8 @@ pub enum SysKey {
     Collection(Collection),
     /// The version of the format of everything.
     Format,
+    /// How far the feed of another node has been taken in.
+    Cursor(NodeId),
     /// An incarnation, counted from 0.
     Incarnation(u32),
     /// The node's id.
@@ -74,6 +76,7 @@ pub enum SysKey {
 }
 
 const COLLECTION: &str = "collection/";
+const CURSOR: &str = "cursor/";
 const FORMAT: &str = "format";
 const INCARNATION: &str = "incarnation/";
 const NODE: &str = "node";
@@ -163,6 +166,7 @@ pub fn decode_kept(bytes: &[u8]) -> Option<(u8, &[u8])> {
 pub fn encode_sys(key: &SysKey) -> Vec<u8> {
     match key {
         SysKey::Collection(name) => format!("{COLLECTION}{name}").into_bytes(),
+        SysKey::Cursor(node) => format!("{CURSOR}{node}").into_bytes(),
         SysKey::Format => FORMAT.into(),
         SysKey::Incarnation(count) => format!("{INCARNATION}{count:08x}").into_bytes(),
         SysKey::Node => NODE.into(),
@@ -175,11 +179,15 @@ pub fn decode_sys(bytes: &[u8]) -> Option<SysKey> {
     let key = match text {
         FORMAT => SysKey::Format,
         NODE => SysKey::Node,
-        _ => match (text.strip_prefix(COLLECTION), text.strip_prefix(INCARNATION)) {
-            (Some(name), _) => SysKey::Collection(name.parse().ok()?),
-            (_, Some(count)) => SysKey::Incarnation(u32::from_str_radix(count, 16).ok()?),
-            (None, None) => return None,
-        },
+        _ => {
+            let (kind, name) = text.split_at(text.find('/')? + 1);
+            match kind {
+                COLLECTION => SysKey::Collection(name.parse().ok()?),
+                CURSOR => SysKey::Cursor(name.parse().ok()?),
+                INCARNATION => SysKey::Incarnation(u32::from_str_radix(name, 16).ok()?),
+                _ => return None,
+            }
+        }
     };
     // Signs, capitals and missing zeros would be second spellings of one key.
     (encode_sys(&key) == bytes).then_some(key)
@@ -207,6 +215,16 @@ pub fn feed_range(seq: u64) -> Range {
 /// All incarnations, in order.
 pub fn incarnation_range() -> Range {
     Range::prefix(INCARNATION.as_bytes())
+}
+
+/// The heads of the documents whose ids begin so.
+pub fn head_range(first: &[u8]) -> Range {
+    Range::prefix(first)
+}
+
+/// The chunks of a document that were stored after `seq`.
+pub fn chunk_range_after(id: DocumentId, seq: u64) -> Range {
+    chunk_range(id).after(&encode_chunk(id, ChunkAt { seq, n: u32::MAX }))
 }
 
 /// All collections, by name.
@@ -242,6 +260,10 @@ mod tests {
         assert_eq!(encode_kept(4, b"xy"), [4, b'x', b'y']);
         for (key, golden) in [
             (SysKey::Collection("notes".parse().unwrap()), "collection/notes"),
+            (
+                SysKey::Cursor(NodeId::from_bytes([0xab; 16])),
+                "cursor/abababababababababababababababab",
+            ),
             (SysKey::Format, "format"),
             (SysKey::Incarnation(258), "incarnation/00000102"),
             (SysKey::Node, "node"),

@@ -8,7 +8,7 @@
 //! check          what is wrong, row by row        repair      what can be read, made sound elsewhere
 //! walk           past what cannot be read         quarantine  damaged bytes, kept aside
 //! kept           answers for who asks again        orphan      changes that wait for others
-//! feed           documents by their last commit
+//! feed           documents by their last commit   replica  what other nodes are told, and told us
 //! ```
 //!
 //! What always holds:
@@ -39,9 +39,11 @@ pub mod key;
 mod manifest;
 mod memory;
 mod orphan;
+mod plan;
 mod quarantine;
 mod read;
 mod repair;
+mod replica;
 #[cfg(feature = "rocksdb")]
 mod rocks;
 mod row;
@@ -59,7 +61,7 @@ pub use backup::restore;
 pub use backup::{Backup, BackupError};
 pub use catalog::{COLLECTIONS_MAX, CollectionCount};
 pub use check::{Checked, Finding, Listener};
-pub use commit::{Commit, Committer, Log, NewView, Receipt};
+pub use commit::{Brings, Commit, Committer, Log, Moved, NewView, Receipt, Source, Watcher};
 pub use engine::{
     Batch, Cached, Durability, Engine, Health, Op, Range, SCAN_STRETCH_ROWS, Usage, Visit,
 };
@@ -72,6 +74,7 @@ pub use orphan::{ORPHAN_BYTES_MAX, ORPHANS_MAX, Orphans};
 pub use quarantine::{Aside, CHANGES_BYTES_MAX, CHANGES_MAX, Held, Remains, What};
 pub use read::{List, Page, Store, Stored};
 pub use repair::{Loss, Mended, Remade, Remake, Repair, Repaired, rename_node, repair};
+pub use replica::{Logged, Visitor};
 #[cfg(feature = "rocksdb")]
 pub use rocks::{RocksEngine, RocksOptions};
 pub use row::{Chunk, FeedRow, Head, Incarnation, Origin, View};

@@ -9,7 +9,7 @@
 use super::{
     catalog::Presence,
     codec::{Reader, Writer},
-    commit::Committer,
+    commit::{Brings, Committer, Moved},
     engine::{Batch, Engine, Range},
     error::{CommitError, Damaged, EngineError, ReadError},
     frame::{self, Kind},
@@ -19,7 +19,7 @@ use super::{
     row::{Chunk, Head},
     track::{Last, Track},
 };
-use crate::ident::{DocumentId, Name, QuarantineId};
+use crate::ident::{DocumentId, Name, QuarantineId, Version};
 use bytes::Bytes;
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -431,6 +431,13 @@ impl Committer {
                 store.ward.lock().documents.insert(id);
                 // Its collection was found with its head.
                 let _ = store.catalog.count(collection, was, Presence::Absent);
+                self.tell(Moved {
+                    name,
+                    before: &head.version,
+                    after: &Version::empty(),
+                    seq: head.seq,
+                    brings: &Brings::default(),
+                });
             }
             Aside::Changes(bytes) => {
                 let (key, value) = changes(name, bytes, why, time_seconds);

@@ -154,7 +154,7 @@ impl Store {
     /// it is not known.
     pub fn is_surely_absent(&self, id: DocumentId) -> bool {
         let head = self.engine.get_cached(Family::Head, &key::encode_head(id));
-        matches!(head, Ok(Cached::Missing))
+        matches!(head, Ok(Cached::Missing)) && !self.waiting.has(id)
     }
 
     /// What is known of a document, and its name; `None`: never written.
@@ -201,9 +201,7 @@ impl Store {
             }
             let chunks = self.chunks(name.id())?;
             if matches(&head, &chunks) {
-                let orphans = self.waiting.has(name.id());
-                let orphans = orphans.then(|| orphan::read(&*self.engine, name.id()));
-                let orphans = orphans.transpose()?.unwrap_or_default();
+                let orphans = self.waiting_for(name.id())?;
                 return Ok(Some(stored(name, head, chunks, orphans)));
             }
             // A commit may have come between the two reads. If none did, rows are missing.
@@ -214,6 +212,15 @@ impl Store {
         }
         let why = Damaged("the chunks are not those of its head");
         Err(damaged(format_args!("the document {}", name.id()), why))
+    }
+
+    /// The changes that wait for a document, which may not be there itself, by their names.
+    ///
+    /// # Errors
+    /// `Engine`.
+    pub fn waiting_for(&self, id: DocumentId) -> Result<Vec<(Hash, Bytes)>, ReadError> {
+        let any = self.waiting.has(id);
+        Ok(if any { orphan::read(&*self.engine, id)? } else { Vec::new() })
     }
 
     /// Lists the live documents of a collection. An unknown collection has none.

@@ -211,7 +211,8 @@ impl<'a> Work<'a> {
                 Ok(id) => drop(work.names.insert(id, name)),
                 Err(_) => work.unplaced.push(name),
             },
-            Some(SysKey::Format) => {}
+            // Peers tell how far they went; without a cursor, what differs is found out.
+            Some(SysKey::Format | SysKey::Cursor(_)) => {}
             None => work.keep_aside(Family::Sys, key, value),
         });
         for name in self.repair.collections {

@@ -8,7 +8,7 @@ use super::{
     error::Damaged,
     frame::{self, Kind},
 };
-use crate::ident::{DocumentId, IncarnationId, Key, NodeId, Version};
+use crate::ident::{Cursor, DocumentId, IncarnationId, Key, NodeId, Version};
 use bytes::Bytes;
 
 /// Where a change came to this group of nodes.
@@ -358,6 +358,23 @@ pub(super) fn decode_node(key: &[u8], value: &[u8]) -> Result<NodeId, Damaged> {
     let node = NodeId::from_bytes(fields.array()?);
     fields.end()?;
     Ok(node)
+}
+
+/// A cursor, as its row holds it: incarnation (16 bytes), seq u64.
+pub(super) fn encode_cursor(cursor: Cursor, key: &[u8]) -> Bytes {
+    let mut out = Writer::new(Kind::Cursor, 24);
+    out.raw(&cursor.incarnation.to_bytes());
+    out.u64(cursor.seq);
+    out.finish(key)
+}
+
+/// A cursor.
+pub(super) fn decode_cursor(key: &[u8], value: &[u8]) -> Result<Cursor, Damaged> {
+    let mut fields = Reader::new(frame::open(Kind::Cursor, key, value)?);
+    let incarnation = IncarnationId::from_bytes(fields.array()?);
+    let cursor = Cursor { incarnation, seq: fields.u64()? };
+    fields.end()?;
+    Ok(cursor)
 }
 
 fn encode_u32(kind: Kind, value: u32, key: &[u8]) -> Bytes {

@@ -2,7 +2,7 @@
 //! set aside for it.
 
 use super::sketch::Cell;
-use crate::ident::{DocumentId, Hash, Name, Version};
+use crate::ident::{Cursor, DocumentId, Hash, IncarnationId, Name, NodeId, Version};
 
 /// The one format that is spoken. Every message begins with it.
 pub const FORMAT: u8 = 1;
@@ -25,6 +25,12 @@ pub enum DecodeError {
     /// A collection or key that can name nothing.
     #[error("a message with a name that is none")]
     Name,
+    /// Neither yes nor no.
+    #[error("a message with a flag that is none")]
+    Flag,
+    /// Collections out of order.
+    #[error("a message with a scope that is none")]
+    Scope,
     /// Heads of a version out of order.
     #[error("a message with a version that is none")]
     Version,
@@ -37,6 +43,10 @@ impl Writer {
     /// A message of this kind.
     pub(super) fn new(kind: u8) -> Self {
         Self(vec![FORMAT, kind])
+    }
+
+    pub(super) fn flag(&mut self, flag: bool) {
+        self.0.push(flag.into());
     }
 
     pub(super) fn u16(&mut self, number: u16) {
@@ -68,6 +78,32 @@ impl Writer {
 
     pub(super) fn id(&mut self, id: DocumentId) {
         self.0.extend_from_slice(&id.to_bytes());
+    }
+
+    pub(super) fn node(&mut self, node: NodeId) {
+        self.0.extend_from_slice(&node.to_bytes());
+    }
+
+    pub(super) fn incarnation(&mut self, incarnation: IncarnationId) {
+        self.0.extend_from_slice(&incarnation.to_bytes());
+    }
+
+    /// An incarnation and a seq.
+    pub(super) fn cursor(&mut self, cursor: Cursor) {
+        self.incarnation(cursor.incarnation);
+        self.u64(cursor.seq);
+    }
+
+    pub(super) fn cell(&mut self, cell: Cell) {
+        self.0.extend_from_slice(&cell.encode());
+    }
+
+    /// Whether there is something, and it.
+    pub(super) fn option<T>(&mut self, option: Option<T>, some: impl FnOnce(&mut Self, T)) {
+        self.flag(option.is_some());
+        if let Some(value) = option {
+            some(self, value);
+        }
     }
 
     /// A collection and a key, each as bytes.
@@ -119,6 +155,14 @@ impl<'a> Reader<'a> {
         Ok(*bytes)
     }
 
+    pub(super) fn flag(&mut self) -> Result<bool, DecodeError> {
+        match self.array()? {
+            [0] => Ok(false),
+            [1] => Ok(true),
+            [_] => Err(DecodeError::Flag),
+        }
+    }
+
     pub(super) fn u16(&mut self) -> Result<u16, DecodeError> {
         self.array().map(u16::from_le_bytes)
     }
@@ -153,6 +197,29 @@ impl<'a> Reader<'a> {
 
     pub(super) fn id(&mut self) -> Result<DocumentId, DecodeError> {
         self.array().map(DocumentId::from_bytes)
+    }
+
+    pub(super) fn node(&mut self) -> Result<NodeId, DecodeError> {
+        self.array().map(NodeId::from_bytes)
+    }
+
+    pub(super) fn incarnation(&mut self) -> Result<IncarnationId, DecodeError> {
+        self.array().map(IncarnationId::from_bytes)
+    }
+
+    pub(super) fn cursor(&mut self) -> Result<Cursor, DecodeError> {
+        Ok(Cursor { incarnation: self.incarnation()?, seq: self.u64()? })
+    }
+
+    pub(super) fn cell(&mut self) -> Result<Cell, DecodeError> {
+        self.array().map(Cell::decode)
+    }
+
+    pub(super) fn option<T>(
+        &mut self,
+        some: impl FnOnce(&mut Self) -> Result<T, DecodeError>,
+    ) -> Result<Option<T>, DecodeError> {
+        if self.flag()? { some(self).map(Some) } else { Ok(None) }
     }
 
     pub(super) fn name(&mut self) -> Result<Name, DecodeError> {

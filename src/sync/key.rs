@@ -5,15 +5,16 @@
 //! sees a cell or a sum.
 
 use super::sketch::Seed;
-use crate::ident::{DocumentId, Name, Version};
+use crate::ident::{Collection, DocumentId, Name, Version};
 use siphasher::sip::SipHasher24;
-use std::{fmt, hash::Hasher as _};
+use std::{collections::BTreeSet, fmt, hash::Hasher as _};
 
 /// The keys under which sketches can be compared.
 #[derive(Clone)]
 pub struct SketchKey {
     fingerprints: SipHasher24,
     seeds: SipHasher24,
+    collections: SipHasher24,
     id: u64,
 }
 
@@ -31,6 +32,7 @@ impl SketchKey {
         Self {
             fingerprints: hasher("tombolo sketch v1: fingerprints"),
             seeds: hasher("tombolo sketch v1: seeds"),
+            collections: hasher("tombolo sketch v1: collections"),
             id: u64::from_le_bytes(id),
         }
     }
@@ -54,6 +56,23 @@ impl SketchKey {
             hasher.write(&head.to_bytes());
         }
         hasher.finish().max(1)
+    }
+
+    /// What a collection is called among peers, who learn nothing of those that they do not have.
+    pub fn collection(&self, name: &Collection) -> u64 {
+        let mut hasher = self.collections;
+        hasher.write(name.as_str().as_bytes());
+        hasher.finish()
+    }
+
+    /// The number of these collections, sorted, or of all.
+    pub(super) fn set(&self, collections: Option<&BTreeSet<u64>>) -> u64 {
+        let mut hasher = self.collections;
+        hasher.write(if collections.is_some() { b"/some/" } else { b"/all/" });
+        for collection in collections.into_iter().flatten() {
+            hasher.write(&collection.to_le_bytes());
+        }
+        hasher.finish()
     }
 
     /// Where a position's walk over the cells begins.

@@ -9,18 +9,28 @@
 //! | `message`, `codec` | questions and answers, and their bytes |
 //! | `round` | where two nodes differ: both sides of the exchange |
 //! | `repair` | what makes differing documents equal |
+//! | `scope` | which collections two nodes share |
+//! | `hello` | who is there, what it holds, and whom it tells |
+//! | `feed` | what was written, on its way to another node |
+//! | `seal` | that a message is of a member, and is not heard twice |
 
 mod codec;
 mod estimate;
+mod feed;
 mod field;
+mod hello;
 mod key;
 mod message;
 mod repair;
 mod round;
+mod scope;
+mod seal;
 mod sketch;
 
 pub use codec::{DecodeError, FORMAT};
 pub use estimate::{estimate, probed};
+pub use feed::{Batch, Offer, Pull, Refused, Taken, Want};
+pub use hello::{Beat, Hello, LINEAGE_MAX, Link};
 pub use key::{SketchKey, position};
 pub use message::{Ask, Difference, SetId, Told};
 pub use repair::{
@@ -28,4 +38,6 @@ pub use repair::{
     encode_parcels, give_back,
 };
 pub use round::{Next, Round, RoundError, answer};
+pub use scope::Scope;
+pub use seal::{Envelope, MemberKey, REPLAYS_MAX, Replays};
 pub use sketch::{Cell, Peeled, Sketch, peel};

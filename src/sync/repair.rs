@@ -228,7 +228,7 @@ pub fn decode_parcels(bytes: &[u8]) -> Result<Vec<Parcel>, DecodeError> {
     reader.end(parcels)
 }
 
-fn write_parcels(writer: &mut Writer, parcels: &[Parcel]) {
+pub(super) fn write_parcels(writer: &mut Writer, parcels: &[Parcel]) {
     writer.list(parcels, |writer, Parcel { name, version, changes }| {
         writer.name(name);
         writer.version(version);
@@ -236,7 +236,7 @@ fn write_parcels(writer: &mut Writer, parcels: &[Parcel]) {
     });
 }
 
-fn read_parcels(reader: &mut Reader<'_>) -> Result<Vec<Parcel>, DecodeError> {
+pub(super) fn read_parcels(reader: &mut Reader<'_>) -> Result<Vec<Parcel>, DecodeError> {
     reader.list(16, |reader| {
         let (name, version) = (reader.name()?, reader.version()?);
         Ok(Parcel { name, version, changes: reader.bytes()?.to_vec() })

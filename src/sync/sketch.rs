@@ -50,6 +50,11 @@ impl Cell {
         Self { a: self.a ^ other.a, b: self.b ^ other.b, c: self.c ^ other.c }
     }
 
+    /// The sum of all values in it.
+    pub fn sum(self) -> u64 {
+        self.a
+    }
+
     /// Whether nothing is in it, or what is in it cancels out.
     pub fn is_zero(self) -> bool {
         self == Self::default()

@@ -46,6 +46,7 @@ mod process;
 mod properties;
 mod quarantine;
 mod readme;
+mod replicate;
 mod roundtrip;
 mod wire;
 

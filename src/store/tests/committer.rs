@@ -127,7 +127,7 @@ fn a_commit_that_moves_no_version_moves_nothing_in_the_feed() {
     for snapshot in ["once", "again"] {
         let mut fold = bench.edit("notes/a", "1");
         fold.version = version(1001);
-        fold.origin = Origin::Foreign;
+        fold.brings = Brings::default().and(Origin::Foreign);
         fold.log = Log::Fold { snapshot: bytes(snapshot), changes: 1 };
         assert_eq!(bench.write(vec![fold]), [1]);
         assert_eq!(bench.chunks("notes/a"), [snapshot]);
@@ -168,7 +168,7 @@ fn a_view_may_be_made_later() {
 fn own_seq_is_that_of_the_last_change_of_this_nodes_own() {
     let (_, mut bench) = Bench::new();
     let mut foreign = bench.edit("notes/a", "1");
-    foreign.origin = Origin::Foreign;
+    foreign.brings = Brings::default().and(Origin::Foreign);
     bench.write(vec![foreign.clone()]);
     let entry = |bench: &Bench| bench.store.feed(0, 1).unwrap().entries[0].clone();
     assert_eq!((entry(&bench).own_seq, entry(&bench).origin), (0, Origin::Foreign));
@@ -211,7 +211,7 @@ fn what_is_too_large_for_a_row_is_refused_alone() {
     // Never touched, so never more than addresses.
     let large = Bytes::from(vec![0; 1 << 30]);
     let mut group: Vec<_> = (0..4).map(|at| bench.edit(&format!("notes/{at}"), "1")).collect();
-    group[0].log = Log::Append(vec![Bytes::new(), large.clone()]);
+    group[0].log = Log::Append(vec![(Origin::Own, Bytes::new()), (Origin::Own, large.clone())]);
     group[1].log = Log::Fold { snapshot: large.clone(), changes: 1 };
     group[2].view = NewView::Made(large.clone());
     group[3].standing = large;

@@ -10,8 +10,8 @@ mod reading;
 mod upkeep;
 
 use super::{
-    Commit, CommitError, Committer, Durability, Engine, Fresh, Head, List, Log, MemoryEngine,
-    NewView, Origin, Orphans, Range, Receipt, Refused, Store, Track,
+    Brings, Commit, CommitError, Committer, Durability, Engine, Fresh, Head, List, Log,
+    MemoryEngine, NewView, Origin, Orphans, Range, Receipt, Refused, Store, Track,
     key::{self, ChunkAt, Family, SysKey},
     row::{self, Chunk, FeedRow, View},
 };
@@ -89,8 +89,8 @@ impl Bench {
         let view = if json.is_empty() { NewView::Deleted } else { NewView::Made(bytes(json)) };
         Commit {
             track: self.track(of),
-            log: Log::Append(vec![bytes(&format!("change to {json}"))]),
-            origin: Origin::Own,
+            log: Log::Append(vec![(Origin::Own, bytes(&format!("change to {json}")))]),
+            brings: Brings::default().and(Origin::Own),
             version: version(self.versions),
             conflicts: 0,
             view,

@@ -1,0 +1,37 @@
+//! What other nodes of the cluster ask: sealed messages in, sealed messages out.
+
+use super::{
+    extract::Call,
+    problem::{Code, Problem},
+    reply::{self, Answer},
+};
+use axum::http::{HeaderName, HeaderValue, StatusCode};
+
+/// The header field of a request's envelope.
+const ENVELOPE: HeaderName = HeaderName::from_static("tombolo-peer");
+/// The header field of an answer's seal: 64 hex digits.
+const SEAL: HeaderName = HeaderName::from_static("tombolo-peer-seal");
+const MESSAGE: &str = "application/vnd.tombolo";
+
+/// POST `/_peer/…`: whatever a member of the cluster asks.
+pub(crate) async fn answer(mut call: Call) -> Answer {
+    call.query()?.end()?;
+    if !call.api.options().peers {
+        let detail = "nodes of other machines need a secret: see `cluster.secret_file`";
+        return Err(Problem::new(Code::Forbidden, detail));
+    }
+    let envelope = call.head.headers.get(&ENVELOPE).and_then(|field| field.to_str().ok());
+    let unsealed = |detail: String| Problem::new(Code::Unauthenticated, detail);
+    let envelope = envelope.ok_or_else(|| unsealed(format!("a request has a {ENVELOPE}")))?;
+    let envelope = envelope.to_owned();
+    let what = call.head.uri.path().rsplit('/').next().unwrap_or_default().to_owned();
+    let (body, _turn) = call.whole(call.api.options().changes_bytes_max).await?;
+    let answered = call.api.node().answer_peer(&what, &envelope, body).await;
+    let answered = answered.map_err(|error| unsealed(error.to_string()))?;
+    let mut response = reply::raw(StatusCode::OK, MESSAGE, answered.body.into());
+    let seal: String = answered.seal.iter().map(|byte| format!("{byte:02x}")).collect();
+    let seal = HeaderValue::try_from(seal);
+    let seal = seal.map_err(|error| Problem::defect(error.to_string()))?;
+    response.headers_mut().insert(SEAL, seal);
+    Ok(response)
+}

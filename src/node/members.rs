@@ -1,0 +1,249 @@
+//! The other nodes of the cluster, as this one knows them.
+
+use super::Ambient;
+use crate::{
+    ident::{Collection, Cursor, IncarnationId, NodeId},
+    metric::Counter,
+    peer::Url,
+    sync::{Envelope, Hello, Link, MemberKey, Replays, Scope, SketchKey},
+};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+use tokio::sync::watch;
+
+/// Most starts of nodes whose requests are told from repeated ones; the last are.
+const STARTS_MAX: usize = 4096;
+
+/// Which way changes go between a node and a peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Direction {
+    /// Both ways.
+    Both,
+    /// From here to the peer.
+    Push,
+    /// From the peer to here.
+    Pull,
+}
+
+impl Direction {
+    /// Whether changes go to the peer.
+    pub fn sends(self) -> bool {
+        self != Self::Pull
+    }
+
+    /// Whether changes come from the peer.
+    pub fn takes(self) -> bool {
+        self != Self::Push
+    }
+}
+
+/// A node to replicate with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PeerOptions {
+    /// What it is called here.
+    pub name: String,
+    /// Where it listens.
+    pub url: Url,
+    /// Which collections are shared with it; `None`: all.
+    pub collections: Option<Vec<Collection>>,
+    /// Which way changes go.
+    pub direction: Direction,
+}
+
+/// What is agreed with a peer, on this side.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Terms {
+    pub(super) scope: Scope,
+    pub(super) direction: Direction,
+}
+
+impl Terms {
+    pub(super) fn of(options: &PeerOptions, key: &SketchKey) -> Self {
+        let scope = options.collections.as_ref().map_or(Scope::All, |some| Scope::of(some, key));
+        Self { scope, direction: options.direction }
+    }
+}
+
+/// A node that has said hello.
+#[derive(Debug, Clone)]
+pub(super) struct Member {
+    /// What it said last.
+    pub(super) hello: Hello,
+    /// What both share.
+    pub(super) scope: Scope,
+    /// How far its feed has been taken in.
+    pub(super) cursor: Option<Cursor>,
+    /// The cursor that is stored.
+    pub(super) kept: Option<Cursor>,
+    /// It has acknowledged the feed of this node up to here.
+    pub(super) acknowledged: u64,
+    /// This node pushes to it, and the last push was taken.
+    pub(super) linked: bool,
+}
+
+/// All of them.
+#[derive(Debug)]
+pub(super) struct Members {
+    /// What requests are sealed with.
+    pub(super) key: MemberKey,
+    node: NodeId,
+    incarnation: IncarnationId,
+    requests: AtomicU64,
+    /// Changes that came and were new.
+    pub(super) taken: Counter,
+    /// Changes that came and were here already.
+    pub(super) held: Counter,
+    known: Mutex<Known>,
+    /// Told whenever this node would say another hello.
+    changed: watch::Sender<u64>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    members: BTreeMap<NodeId, Member>,
+    /// What is configured of nodes that were met.
+    terms: BTreeMap<NodeId, Terms>,
+    replays: BTreeMap<IncarnationId, Replays>,
+    /// In the order in which they were first heard.
+    starts: VecDeque<IncarnationId>,
+}
+
+impl Members {
+    pub(super) fn new(key: MemberKey, node: NodeId, incarnation: IncarnationId) -> Self {
+        Self {
+            key,
+            node,
+            incarnation,
+            requests: AtomicU64::new(0),
+            taken: Counter::default(),
+            held: Counter::default(),
+            known: Mutex::default(),
+            changed: watch::Sender::new(0),
+        }
+    }
+
+    /// An envelope for the next request, not sealed yet.
+    pub(super) fn envelope(&self, to: Option<IncarnationId>) -> Envelope {
+        Envelope {
+            node: self.node,
+            from: self.incarnation,
+            to: to.unwrap_or(IncarnationId::from_bytes([0; 16])),
+            number: self.requests.fetch_add(1, Ordering::Relaxed) + 1,
+            seal: [0; 32],
+        }
+    }
+
+    /// Takes note of a request. `false`: it was heard before, or its time is over.
+    pub(super) fn hear(&self, envelope: &Envelope) -> bool {
+        let mut known = self.lock();
+        if !known.replays.contains_key(&envelope.from) {
+            known.starts.push_back(envelope.from);
+            if STARTS_MAX < known.starts.len()
+                && let Some(start) = known.starts.pop_front()
+            {
+                known.replays.remove(&start);
+            }
+        }
+        known.replays.entry(envelope.from).or_default().hear(envelope.number)
+    }
+
+    /// What is configured of a node, if it was met by that.
+    pub(super) fn terms(&self, node: NodeId) -> Option<Terms> {
+        self.lock().terms.get(&node).cloned()
+    }
+
+    /// Takes note of which node a configured peer is.
+    pub(super) fn meet(&self, node: NodeId, terms: Terms) {
+        let before = self.lock().terms.insert(node, terms.clone());
+        if before != Some(terms) {
+            self.tell();
+        }
+    }
+
+    /// Takes note of a hello, and gives what both share. `kept`: the cursor that is stored of the node.
+    pub(super) fn greet(&self, hello: Hello, mine: &Scope, kept: Option<Cursor>) -> Member {
+        let scope = mine.meet(&hello.scope);
+        let mut known = self.lock();
+        let member = match known.members.get(&hello.node) {
+            Some(before) => {
+                let same = before.hello.incarnation == hello.incarnation;
+                Member {
+                    acknowledged: if same { before.acknowledged } else { 0 },
+                    hello,
+                    scope,
+                    ..before.clone()
+                }
+            }
+            None => Member { hello, scope, cursor: kept, kept, acknowledged: 0, linked: false },
+        };
+        known.members.insert(member.hello.node, member.clone());
+        member
+    }
+
+    /// What is known of a node.
+    pub(super) fn member(&self, node: NodeId) -> Option<Member> {
+        self.lock().members.get(&node).cloned()
+    }
+
+    /// Changes what is known of a node.
+    pub(super) fn update(&self, node: NodeId, change: impl FnOnce(&mut Member)) {
+        if let Some(member) = self.lock().members.get_mut(&node) {
+            change(member);
+        }
+    }
+
+    /// Takes note of whether the last push to a node was taken.
+    pub(super) fn link(&self, node: NodeId, linked: bool) {
+        let mut changed = false;
+        self.update(node, |member| {
+            changed = member.linked != linked;
+            member.linked = linked;
+        });
+        if changed {
+            self.tell();
+        }
+    }
+
+    /// To whom this node pushes, but for `except`.
+    pub(super) fn links(&self, except: NodeId) -> Vec<Link> {
+        let known = self.lock();
+        let linked =
+            known.members.iter().filter(|(node, member)| **node != except && member.linked);
+        linked.map(|(node, member)| Link { node: *node, scope: member.scope.clone() }).collect()
+    }
+
+    /// Whether a node pushes what is written there to another one, of a collection.
+    pub(super) fn is_linked(&self, from: NodeId, to: NodeId, collection: u64) -> bool {
+        let known = self.lock();
+        let links = known.members.get(&from).map(|member| &member.hello.links);
+        links.is_some_and(|links| {
+            links.iter().any(|link| link.node == to && link.scope.holds(collection))
+        })
+    }
+
+    /// Tells when this node would say another hello.
+    pub(super) fn changes(&self) -> watch::Receiver<u64> {
+        self.changed.subscribe()
+    }
+
+    fn tell(&self) {
+        self.changed.send_modify(|count| *count += 1);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Known> {
+        // Nothing in it panics half way.
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A number below `end`, by chance.
+pub(super) fn below(ambient: &Ambient, end: u64) -> u64 {
+    let mut word = [0; 8];
+    word.copy_from_slice(&ambient.chance()[..8]);
+    u64::from_le_bytes(word).checked_rem(end).unwrap_or(0)
+}

@@ -1,0 +1,217 @@
+//! The asked side: every message of a peer, answered from what is held. Nothing is kept of it but how far
+//! the peer's feed was taken in.
+
+use super::{Reason, refused, session::any};
+use crate::{
+    ident::{IncarnationId, NodeId, Version},
+    node::{Error, Filter, Node, members::Member},
+    sync::{
+        Ask, Batch, Beat, DecodeError, Envelope, Hello, Pull, Refused, RepairAsk, answer,
+        answer_repair,
+    },
+};
+use bytes::Bytes;
+use std::time::Duration;
+use tokio::time::{self, Instant};
+
+/// Longest that a peer waits for the feed.
+const WAIT_MAX: Duration = Duration::from_secs(60);
+
+/// An answer to a peer, and its seal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answered {
+    /// The message.
+    pub body: Vec<u8>,
+    /// What shows the asking node that it comes from a member.
+    pub seal: [u8; 32],
+}
+
+/// Why a request is not heard at all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Unheard {
+    /// It is not sealed by a member.
+    #[error("the request is not sealed under this cluster's secret")]
+    Unsealed,
+}
+
+impl Node {
+    /// Answers a peer's request: `what` is the last part of its path, `envelope` as the header has it.
+    ///
+    /// # Errors
+    /// `Unsealed`. All other refusals are sealed answers.
+    pub async fn answer_peer(
+        &self,
+        what: &str,
+        envelope: &str,
+        body: Bytes,
+    ) -> Result<Answered, Unheard> {
+        let envelope: Envelope = envelope.parse().map_err(|_| Unheard::Unsealed)?;
+        let members = self.members();
+        if !members.key.has_sealed(&envelope, &format!("/_peer/{what}"), &body) {
+            return Err(Unheard::Unsealed);
+        }
+        let body = self.answer_member(what, &envelope, &body).await;
+        let body = body.unwrap_or_else(|refused| refused.encode());
+        Ok(Answered { seal: members.key.seal_answer(&envelope, &body), body })
+    }
+
+    async fn answer_member(
+        &self,
+        what: &str,
+        envelope: &Envelope,
+        body: &[u8],
+    ) -> Result<Vec<u8>, Refused> {
+        let anybody = envelope.to == IncarnationId::from_bytes([0; 16]);
+        if envelope.to != self.incarnation() && !(anybody && what == "hello") {
+            return Err(Reason::Stale.because("this node was started again"));
+        }
+        if !self.members().hear(envelope) {
+            return Err(Reason::Replayed.because("the request was heard before"));
+        }
+        if envelope.node == self.id() {
+            return Err(Reason::Clone.because("this is the node that asks, or a copy of its data"));
+        }
+        if what == "hello" {
+            return self.answer_hello(body, envelope.node).await;
+        }
+        let member = self.members().member(envelope.node);
+        let member = member.filter(|member| member.hello.incarnation == envelope.from);
+        let member = member.ok_or_else(|| Reason::Unknown.because("say hello first"))?;
+        match what {
+            "heartbeat" => self.answer_beat(body, &member).await,
+            "push" => self.answer_push(body, &member).await,
+            "feed" => self.answer_feed(body, &member).await,
+            "sketch" => self.answer_sketch(body, &member),
+            "docs" => self.answer_docs(body, &member).await,
+            _ => Err(Reason::BadMessage.because("nothing of that name is answered")),
+        }
+    }
+
+    async fn answer_hello(&self, body: &[u8], from: NodeId) -> Result<Vec<u8>, Refused> {
+        let hello = Hello::decode(body).map_err(|error| bad(&error))?;
+        if hello.node != from {
+            return Err(Reason::BadMessage.because("the hello of another node"));
+        }
+        if hello.key != self.ledger().key().id() {
+            return Err(Reason::OtherKey.because("the keys of the sketch are others"));
+        }
+        let terms = self.members().terms(from);
+        let (drives, terms) = (terms.is_some(), terms.unwrap_or_else(any));
+        let kept = self.kept_cursor(from).await.map_err(|error| refused(&error))?;
+        let member = self.members().greet(hello, &terms.scope, kept);
+        if member.scope.is_empty() {
+            return Err(Reason::NotShared.because("no collection is shared"));
+        }
+        let hello = self.hello_for(Some(from), &terms, drives, &member.scope).await;
+        Ok(hello.map_err(|error| refused(&error))?.encode())
+    }
+
+    async fn answer_beat(&self, body: &[u8], member: &Member) -> Result<Vec<u8>, Refused> {
+        let beat = Beat::decode(body).map_err(|error| bad(&error))?;
+        let (from, start) = (member.hello.node, member.hello.incarnation);
+        if let Some(cursor) = member.cursor
+            && cursor.incarnation == start
+            && cursor.seq < beat.told
+        {
+            let cursor = crate::ident::Cursor { seq: beat.told, ..cursor };
+            self.advance(from, cursor).await.map_err(|error| refused(&error))?;
+        }
+        self.members().update(from, |member| {
+            let state = member.hello.beat.state;
+            member.hello.beat = Beat { state, ..beat };
+        });
+        let hello = self.hello_to(member).await.map_err(|error| refused(&error))?;
+        Ok(hello.beat.encode())
+    }
+
+    async fn answer_push(&self, body: &[u8], member: &Member) -> Result<Vec<u8>, Refused> {
+        let mut batch = Batch::decode(body).map_err(|error| bad(&error))?;
+        let from = member.hello.node;
+        let terms = self.members().terms(from).unwrap_or_else(any);
+        if !terms.direction.takes() {
+            return Err(Reason::NotShared.because("nothing is taken from this node"));
+        }
+        let shared = |parcel: &crate::sync::Parcel| {
+            member.scope.holds(self.ledger().key().collection(parcel.name.collection()))
+        };
+        batch.made.retain(shared);
+        batch.relayed.retain(shared);
+        let taken = self.take_batch(from, member.hello.incarnation, batch).await;
+        Ok(taken.map_err(|error| refused(&error))?.encode())
+    }
+
+    async fn answer_feed(&self, body: &[u8], member: &Member) -> Result<Vec<u8>, Refused> {
+        let pull = Pull::decode(body).map_err(|error| bad(&error))?;
+        let terms = self.members().terms(member.hello.node).unwrap_or_else(any);
+        if !terms.direction.sends() {
+            return Err(Reason::NotShared.because("nothing is told to this node"));
+        }
+        let busy = || Reason::Busy.because("too many wait for the feed");
+        let mut news = self.subscribe(Filter::default()).ok_or_else(busy)?;
+        let until = Instant::now() + Duration::from_millis(pull.wait_ms.into()).min(WAIT_MAX);
+        let mut asking = member.clone();
+        asking.hello.beat.cursor = pull.after;
+        let start = self.start_for(&asking);
+        let mut after = start.after;
+        let mut changes = self.members().changes();
+        loop {
+            let member = self.members().member(member.hello.node);
+            let member = member.ok_or_else(|| Reason::Unknown.because("say hello first"))?;
+            if member.linked {
+                // It is pushed to whoever asks.
+                let (from, to) = (start.after, start.after);
+                return Ok(Batch { from, to, end: true, ..Batch::default() }.encode());
+            }
+            let most = super::outbox::BYTES_MAX;
+            let batch = self.batch_for(&member, after, start.whole_until, most).await;
+            let batch = batch.map_err(|error| refused(&error))?;
+            let waits = batch.is_empty() && !start.begins;
+            after = batch.to;
+            if waits && !batch.end {
+                continue;
+            }
+            if waits {
+                tokio::select! {
+                    () = news.changed() => continue,
+                    _ = changes.changed() => continue,
+                    () = time::sleep_until(until) => {}
+                }
+            }
+            return Ok(Batch { from: start.after, begins: start.begins, ..batch }.encode());
+        }
+    }
+
+    fn answer_sketch(&self, body: &[u8], member: &Member) -> Result<Vec<u8>, Refused> {
+        let ask = Ask::decode(body).map_err(|error| bad(&error))?;
+        let key = self.ledger().key();
+        let set = match &ask {
+            Ask::What { set, .. } | Ask::More { set, .. } => *set,
+        };
+        let shared = (member.scope.set(key) == set).then(|| self.ledger().summary(set)).flatten();
+        let told = answer(shared.as_deref(), key, &ask);
+        Ok(told.encode())
+    }
+
+    async fn answer_docs(&self, body: &[u8], member: &Member) -> Result<Vec<u8>, Refused> {
+        let ask = RepairAsk::decode(body).map_err(|error| bad(&error))?;
+        if ask.set != member.scope.set(self.ledger().key()) {
+            return Err(Reason::NotShared.because("another set is shared"));
+        }
+        let terms = self.members().terms(member.hello.node).unwrap_or_else(any);
+        if !terms.direction.sends() {
+            return Err(Reason::NotShared.because("nothing is told to this node"));
+        }
+        let positions: Vec<u64> = ask.held.iter().map(|held| held.position).collect();
+        let held = ask.held.iter().flat_map(|held| &held.documents);
+        let held: std::collections::BTreeMap<_, _> = held.cloned().collect();
+        let seen = |id| held.get(&id).cloned().unwrap_or_else(Version::empty);
+        let told =
+            async { answer_repair(&self.fetch(&member.scope, &positions, seen).await?, &ask) };
+        let told: Result<_, Error> = told.await;
+        Ok(told.map_err(|error| refused(&error))?.encode())
+    }
+}
+
+fn bad(error: &DecodeError) -> Refused {
+    Reason::BadMessage.because(error.to_string())
+}

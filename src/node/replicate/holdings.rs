@@ -1,0 +1,163 @@
+//! What is held at positions, and the changes that somebody lacks, read before the pure room asks.
+
+use crate::node::{Error, Node, read::blocking};
+use crate::{
+    ident::{DocumentId, Name, Version},
+    store::Store,
+    sync::{Held, Holdings, POSITIONS_MAX, Parcel, Scope, SetId},
+};
+use std::{collections::BTreeMap, ops::ControlFlow, sync::Arc};
+
+/// Changes are read until there are as many bytes.
+const BYTES_MAX: usize = 1 << 20;
+
+/// What was read of a store.
+#[derive(Debug, Default)]
+pub(super) struct Fetched {
+    at: BTreeMap<u64, Vec<(Name, Version)>>,
+    changes: BTreeMap<Name, Vec<u8>>,
+}
+
+impl Holdings for Fetched {
+    type Error = Error;
+
+    fn at(&self, _: SetId, position: u64) -> Result<Vec<(Name, Version)>, Error> {
+        Ok(self.at.get(&position).cloned().unwrap_or_default())
+    }
+
+    fn changes(&self, name: &Name, _: &Version) -> Result<Vec<u8>, Error> {
+        Ok(self.changes.get(name).cloned().unwrap_or_default())
+    }
+}
+
+impl Node {
+    /// What is held at positions.
+    ///
+    /// # Errors
+    /// `Internal`.
+    pub(super) async fn held_at(
+        &self,
+        scope: Scope,
+        positions: Vec<u64>,
+    ) -> Result<BTreeMap<u64, Vec<(Name, Version)>>, Error> {
+        let node = self.clone();
+        blocking(move || {
+            let store = Arc::clone(node.store());
+            let at = |position| Ok((position, held_at(&node, &store, &scope, position)?));
+            positions.into_iter().map(at).collect()
+        })
+        .await
+    }
+
+    /// Reads what an answer to a question needs: what is held at positions, and of each document the
+    /// changes that a version has not seen. `seen`: none where it is the one that is held.
+    ///
+    /// # Errors
+    /// `Internal`, `Stopping`.
+    pub(super) async fn fetch(
+        &self,
+        scope: &Scope,
+        positions: &[u64],
+        seen: impl Fn(DocumentId) -> Version,
+    ) -> Result<Fetched, Error> {
+        let positions: Vec<u64> = positions.iter().copied().take(POSITIONS_MAX).collect();
+        let at = self.held_at(scope.clone(), positions.clone()).await?;
+        let mut fetched = Fetched { at, ..Fetched::default() };
+        let mut bytes = 0;
+        for position in positions {
+            if BYTES_MAX <= bytes {
+                break;
+            }
+            for (name, version) in fetched.at.get(&position).cloned().unwrap_or_default() {
+                let seen = seen(name.id());
+                if seen == version {
+                    continue;
+                }
+                let changes = self.lacking(&name, seen).await?;
+                bytes += changes.len();
+                fetched.changes.insert(name, changes);
+            }
+        }
+        Ok(fetched)
+    }
+
+    /// The changes of a document that a version has not seen; nothing of one that cannot be read.
+    ///
+    /// # Errors
+    /// `Internal`, `Stopping`.
+    pub(super) async fn lacking(&self, name: &Name, seen: Version) -> Result<Vec<u8>, Error> {
+        if seen.is_empty() {
+            let (store, name) = (Arc::clone(self.store()), name.clone());
+            return blocking(move || match store.document(&name) {
+                Ok(Some(stored)) => Ok(stored.chunks.concat()),
+                Ok(None) => Ok(Vec::new()),
+                Err(error) => {
+                    tracing::error!(document = %name.id(), %error, "cannot be sent to a peer");
+                    Ok(Vec::new())
+                }
+            })
+            .await;
+        }
+        match self.changes_since(name, seen).await {
+            Ok(reading) => Ok(reading.body.to_vec()),
+            Err(Error::NotFound | Error::Damaged(_)) => Ok(Vec::new()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The documents that somebody wants, as parcels: as many as fit, and how many of the wants that is.
+    ///
+    /// # Errors
+    /// `Internal`, `Stopping`.
+    pub(super) async fn parcels(
+        &self,
+        scope: &Scope,
+        wants: &[crate::sync::Want],
+    ) -> Result<(Vec<Parcel>, usize), Error> {
+        let (mut parcels, mut bytes, mut done) = (Vec::new(), 0, 0);
+        for want in wants {
+            if BYTES_MAX <= bytes {
+                break;
+            }
+            done += 1;
+            let (store, id) = (Arc::clone(self.store()), want.id);
+            let Some((name, head)) = blocking(move || Ok(store.head(id)?)).await? else { continue };
+            let collection = self.ledger().key().collection(name.collection());
+            if head.quarantined || !scope.holds(collection) {
+                continue;
+            }
+            let changes = self.lacking(&name, want.seen.clone()).await?;
+            bytes += changes.len();
+            if !changes.is_empty() {
+                parcels.push(Parcel { name, version: head.version, changes });
+            }
+        }
+        Ok((parcels, done))
+    }
+}
+
+fn held_at(
+    node: &Node,
+    store: &Store,
+    scope: &Scope,
+    position: u64,
+) -> Result<Vec<(Name, Version)>, Error> {
+    let mut held = Vec::new();
+    store.heads(&position.to_le_bytes(), &mut |name, head| {
+        if scope.holds(node.ledger().key().collection(name.collection())) {
+            held.push((name, head.version));
+        }
+        ControlFlow::Continue(())
+    })?;
+    Ok(held)
+}
+
+/// As a question names what is held.
+pub(super) fn held(at: &BTreeMap<u64, Vec<(Name, Version)>>, positions: &[u64]) -> Vec<Held> {
+    let held = |position: &u64| {
+        let documents = at.get(position).map_or(&[][..], Vec::as_slice);
+        let documents = documents.iter().map(|(name, version)| (name.id(), version.clone()));
+        Held { position: *position, documents: documents.collect() }
+    };
+    positions.iter().map(held).collect()
+}

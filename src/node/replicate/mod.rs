@@ -1,0 +1,73 @@
+//! Replication: what this node tells others, and takes from them.
+//!
+//! ```text
+//! session    one peer, as long as it answers: hello, beats, and the loops below
+//! push       what was written, along the feed      pull     the same, asked for
+//! round      where both differ, and repair         outbox   a stretch of the feed, for one peer
+//! inbox      what a peer sent, through the gate    answer   the asked side of all of it
+//! holdings   what is held at positions, and the changes that somebody lacks
+//! ```
+//!
+//! What always holds:
+//! - A node tells of nothing that is not durable there, and acknowledges nothing that is not durable here.
+//! - A cursor is kept by who reads. One that could skip a row is not honoured; then the sketch tells.
+//! - What fails is tried again for ever, ever more slowly, and costs the other peers nothing.
+
+mod answer;
+mod holdings;
+mod inbox;
+mod outbox;
+mod peers;
+mod push;
+mod round;
+mod session;
+
+pub use answer::{Answered, Unheard};
+pub use peers::{PeerStatus, State};
+
+pub(super) use peers::Peers;
+
+use super::Error;
+use crate::sync::Refused;
+
+/// Why a peer is not answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u16)]
+enum Reason {
+    /// The request is to another start of this node.
+    Stale = 1,
+    /// The request was heard before.
+    Replayed = 2,
+    /// The body is no message, or one of another format.
+    BadMessage = 3,
+    /// The other sums up under other keys.
+    OtherKey = 4,
+    /// Too much is under way.
+    Busy = 5,
+    /// This node takes no writes.
+    ReadOnly = 6,
+    /// No hello came before.
+    Unknown = 7,
+    /// The other is this very node, or a copy of it.
+    Clone = 8,
+    /// Nothing is shared.
+    NotShared = 9,
+    /// A defect, or a disk that cannot be read.
+    Internal = 10,
+}
+
+impl Reason {
+    fn because(self, text: impl Into<String>) -> Refused {
+        Refused { reason: self as u16, text: text.into() }
+    }
+}
+
+/// What a peer is told of an error of this node.
+fn refused(error: &Error) -> Refused {
+    let reason = match error {
+        Error::ReadOnly(_) | Error::DiskFull => Reason::ReadOnly,
+        Error::Stalled | Error::WritesStopped | Error::Stopping => Reason::Busy,
+        _ => Reason::Internal,
+    };
+    reason.because(error.to_string())
+}

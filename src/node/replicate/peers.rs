@@ -1,0 +1,238 @@
+//! The peers that are configured, and how each fares.
+
+use crate::node::members::{PeerOptions, Terms};
+use crate::{ident::NodeId, metric::Counter, peer, sync::SketchKey};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+use tokio::time::Instant;
+
+/// Shortest time after which a difference is tried again that could not be settled.
+const RETRY_MIN: Duration = Duration::from_secs(60);
+/// Longest.
+const RETRY_MAX: Duration = Duration::from_secs(3600);
+
+/// How a peer is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum State {
+    /// It was never reached.
+    #[default]
+    Connecting,
+    /// It answers.
+    Up,
+    /// It does not.
+    Down,
+}
+
+/// A peer, as it is shown.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PeerStatus {
+    /// What is configured.
+    pub options: PeerOptions,
+    /// Which node it is, once that is known.
+    pub node: Option<NodeId>,
+    /// How it is.
+    pub state: State,
+    /// When it last answered, in milliseconds since 1970.
+    pub contact_unix_ms: Option<u64>,
+    /// What went wrong last: a word, and a text.
+    pub error: Option<(&'static str, String)>,
+    /// How long until it is tried again, of one that is down.
+    pub next_try: Option<Duration>,
+    /// Commits that it has not acknowledged: at least as many as documents.
+    pub lag_documents: u64,
+    /// How long it has lagged.
+    pub lag: Duration,
+    /// Bytes of messages to it.
+    pub bytes_sent: u64,
+    /// Bytes of messages from it.
+    pub bytes_received: u64,
+    /// Whether both hold the same; `None`: not known.
+    pub in_sync: Option<bool>,
+    /// Rounds that were run with it.
+    pub rounds: u64,
+    /// What differs and could not be settled: positions, and why.
+    pub unsettled: Vec<(u64, &'static str)>,
+}
+
+/// A peer.
+#[derive(Debug)]
+pub(in crate::node) struct Peer {
+    pub(super) options: PeerOptions,
+    pub(super) terms: Terms,
+    pub(super) sent: Counter,
+    pub(super) received: Counter,
+    pub(super) rounds: Counter,
+    known: Mutex<Known>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    node: Option<NodeId>,
+    state: State,
+    contact_unix_ms: Option<u64>,
+    error: Option<(&'static str, String)>,
+    next_try: Option<Instant>,
+    lagging: Option<Instant>,
+    in_sync: Option<bool>,
+    unsettled: BTreeMap<u64, Unsettled>,
+}
+
+/// A difference that was tried to be settled.
+#[derive(Debug, Clone, Copy)]
+struct Unsettled {
+    by: u64,
+    why: &'static str,
+    tries: u32,
+    next: Instant,
+}
+
+impl Peer {
+    pub(super) fn new(options: PeerOptions, key: &SketchKey) -> Self {
+        Self {
+            terms: Terms::of(&options, key),
+            options,
+            sent: Counter::default(),
+            received: Counter::default(),
+            rounds: Counter::default(),
+            known: Mutex::default(),
+        }
+    }
+
+    /// It answered.
+    pub(super) fn heard(&self, node: NodeId, unix_ms: u64) {
+        let mut known = self.lock();
+        known.node = Some(node);
+        known.contact_unix_ms = Some(unix_ms);
+        if known.state != State::Up {
+            known.state = State::Up;
+            drop(known);
+            tracing::info!(peer = %self.options.name, %node, "a peer is there");
+        }
+    }
+
+    /// It did not, and is tried again after a time.
+    pub(super) fn failed(&self, error: &peer::Error, next: Duration) {
+        let mut known = self.lock();
+        let before = known.error.replace((error.name(), error.to_string()));
+        let news = known.state != State::Down || before != known.error;
+        known.state = State::Down;
+        known.in_sync = None;
+        known.next_try = Some(Instant::now() + next);
+        drop(known);
+        if news {
+            let next_ms = next.as_millis();
+            tracing::warn!(peer = %self.options.name, reason = error.name(), %error, next_ms,
+                "a peer is not there");
+        }
+    }
+
+    pub(super) fn set_in_sync(&self, in_sync: Option<bool>) {
+        let mut known = self.lock();
+        known.in_sync = in_sync;
+        if in_sync == Some(true) {
+            known.unsettled.clear();
+        }
+    }
+
+    /// Takes note of whether anything is not acknowledged.
+    pub(super) fn set_lagging(&self, lagging: bool) {
+        let mut known = self.lock();
+        known.lagging = if lagging { known.lagging.or_else(|| Some(Instant::now())) } else { None };
+    }
+
+    /// Whether a difference of sums is that of what could not be settled.
+    pub(super) fn is_known(&self, difference: u64) -> bool {
+        let known = self.lock();
+        let now = Instant::now();
+        !known.unsettled.is_empty()
+            && known.unsettled.values().all(|unsettled| now < unsettled.next)
+            && known.unsettled.values().fold(0, |sum, one| sum ^ one.by) == difference
+    }
+
+    /// Of the differences that were found, those to be settled now. All others that were remembered
+    /// are settled.
+    pub(super) fn to_settle(&self, found: &[(u64, u64)], why: &'static str) -> Vec<u64> {
+        let now = Instant::now();
+        let mut known = self.lock();
+        let before = std::mem::take(&mut known.unsettled);
+        let mut positions = Vec::new();
+        for (position, by) in found {
+            let again = before.get(position).filter(|unsettled| unsettled.by == *by);
+            let unsettled = match again {
+                Some(unsettled) if now < unsettled.next => *unsettled,
+                again => {
+                    positions.push(*position);
+                    let tries = again.map_or(0, |unsettled| unsettled.tries + 1);
+                    let pause = RETRY_MIN.saturating_mul(1 << tries.min(10)).min(RETRY_MAX);
+                    Unsettled { by: *by, why, tries, next: now + pause }
+                }
+            };
+            known.unsettled.insert(*position, unsettled);
+        }
+        positions
+    }
+
+    /// Says why a difference could not be settled.
+    pub(super) fn explain(&self, position: u64, why: &'static str) {
+        if let Some(unsettled) = self.lock().unsettled.get_mut(&position) {
+            unsettled.why = why;
+        }
+    }
+
+    /// Which node it is, if that is known.
+    pub(super) fn node(&self) -> Option<NodeId> {
+        self.lock().node
+    }
+
+    pub(super) fn status(&self, lag_documents: u64) -> PeerStatus {
+        let known = self.lock();
+        let now = Instant::now();
+        let down = known.state == State::Down;
+        PeerStatus {
+            options: self.options.clone(),
+            node: known.node,
+            state: known.state,
+            contact_unix_ms: known.contact_unix_ms,
+            error: known.error.clone(),
+            next_try: known.next_try.filter(|_| down).map(|next| next.duration_since(now)),
+            lag_documents,
+            lag: known.lagging.map_or(Duration::ZERO, |since| now.duration_since(since)),
+            bytes_sent: self.sent.value(),
+            bytes_received: self.received.value(),
+            in_sync: known.in_sync,
+            rounds: self.rounds.value(),
+            unsettled: known.unsettled.iter().map(|(at, one)| (*at, one.why)).collect(),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Known> {
+        // Nothing in it panics half way.
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// All peers, by name.
+#[derive(Debug, Default)]
+pub(in crate::node) struct Peers(Mutex<BTreeMap<String, Arc<Peer>>>);
+
+impl Peers {
+    /// Adds a peer, in the place of one of its name.
+    pub(super) fn add(&self, peer: Peer) -> Arc<Peer> {
+        let peer = Arc::new(peer);
+        self.lock().insert(peer.options.name.clone(), Arc::clone(&peer));
+        peer
+    }
+
+    /// All of them.
+    pub(super) fn all(&self) -> Vec<Arc<Peer>> {
+        self.lock().values().cloned().collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Peer>>> {
+        // Nothing in it panics half way.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,341 @@
+//! One peer, as long as it answers: hello, a beat every few seconds, and what goes both ways meanwhile.
+
+use super::peers::{Peer, PeerStatus};
+use crate::{
+    ident::{IncarnationId, NodeId},
+    node::{
+        Error, Node,
+        members::{Direction, Member, PeerOptions, Terms, below},
+        read::blocking,
+    },
+    peer::{self, Client},
+    sync::{Beat, Cell, Hello, LINEAGE_MAX, Scope, SetId},
+};
+use std::{future::pending, sync::Arc, time::Duration};
+use tokio::{
+    task::JoinSet,
+    time::{self, Instant},
+};
+
+/// How often a peer is told that this node is there.
+const BEAT: Duration = Duration::from_secs(5);
+/// How often a round is run with a peer that differs; at most a fifth more.
+const TICK: Duration = Duration::from_secs(30);
+/// Shortest pause before a peer that failed is tried again.
+const PAUSE_MIN: Duration = Duration::from_millis(100);
+/// Longest.
+const PAUSE_MAX: Duration = Duration::from_secs(30);
+/// Longest wait for an answer.
+pub(super) const ANSWER_TIME: Duration = Duration::from_secs(30);
+
+/// A peer that answers.
+#[derive(Debug)]
+pub(super) struct Session {
+    pub(super) node: Node,
+    pub(super) peer: Arc<Peer>,
+    client: Client,
+    /// Which node it is.
+    pub(super) id: NodeId,
+    /// Which start of it.
+    pub(super) start: IncarnationId,
+}
+
+/// Why a session ends.
+#[derive(Debug)]
+pub(super) enum End {
+    /// The peer does not answer as it should.
+    Failed(peer::Error),
+    /// Both agree on something else now, or the peer was started again.
+    Renewed,
+}
+
+impl From<peer::Error> for End {
+    fn from(error: peer::Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl From<crate::sync::DecodeError> for End {
+    fn from(error: crate::sync::DecodeError) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+impl From<Error> for End {
+    fn from(error: Error) -> Self {
+        Self::Failed(peer::Error::Senseless(format!("it cannot be taken here: {error}")))
+    }
+}
+
+impl Node {
+    /// Replicates with these peers until `stop` is done.
+    pub async fn replicate(
+        &self,
+        peers: Vec<PeerOptions>,
+        client: Client,
+        stop: impl Future<Output = ()>,
+    ) {
+        let mut sessions = JoinSet::new();
+        for options in peers {
+            let peer = self.peers().add(Peer::new(options, self.ledger().key()));
+            sessions.spawn(attend(self.clone(), peer, client.clone()));
+        }
+        stop.await;
+        sessions.shutdown().await;
+    }
+
+    /// How the peers fare that are configured, by name.
+    pub fn peer_statuses(&self) -> Vec<PeerStatus> {
+        let last = self.store().last_seq();
+        let status = |peer: Arc<Peer>| {
+            let member = peer.node().and_then(|node| self.members().member(node));
+            let sends = peer.terms.direction.sends();
+            let lag = member.filter(|_| sends).map_or(0, |member| last - member.acknowledged);
+            peer.status(lag)
+        };
+        self.peers().all().into_iter().map(status).collect()
+    }
+
+    /// What this node says of itself to a peer.
+    pub(super) async fn hello_for(
+        &self,
+        to: Option<NodeId>,
+        terms: &Terms,
+        drives: bool,
+        scope: &Scope,
+    ) -> Result<Hello, Error> {
+        self.sum_up(scope).await?;
+        let starts = self.store().incarnations();
+        let earlier = starts.iter().rev().skip(1).take(LINEAGE_MAX);
+        let nobody = NodeId::from_bytes([0; 16]);
+        let set = scope.set(self.ledger().key());
+        let mut hello = Hello {
+            node: self.id(),
+            incarnation: self.incarnation(),
+            lineage: earlier.map(|start| start.id).collect(),
+            key: self.ledger().key().id(),
+            scope: terms.scope.clone(),
+            sends: drives && terms.direction.sends(),
+            takes: terms.direction.takes(),
+            links: self.members().links(to.unwrap_or(nobody)),
+            documents: 0,
+            beat: Beat { seq: 0, cursor: None, told: 0, set, root: Cell::default(), state: 0 },
+        };
+        let digest = blake3::hash(&hello.encode());
+        let mut state = [0; 8];
+        state.copy_from_slice(&digest.as_bytes()[..8]);
+        hello.documents = self.ledger().root(set).map_or(0, |(_, documents)| documents);
+        hello.beat = self.beat_for(to, set, u64::from_le_bytes(state)).await?;
+        Ok(hello)
+    }
+
+    /// How this node stands towards a peer.
+    async fn beat_for(&self, to: Option<NodeId>, set: SetId, state: u64) -> Result<Beat, Error> {
+        let member = to.and_then(|to| self.members().member(to));
+        let cursor = match (&member, to) {
+            (Some(member), _) => member.cursor,
+            (None, Some(to)) => self.kept_cursor(to).await?,
+            (None, None) => None,
+        };
+        let told = member.filter(|member| member.linked).map_or(0, |member| member.acknowledged);
+        let root = self.ledger().root(set).map(|(root, _)| root).unwrap_or_default();
+        Ok(Beat { seq: self.store().last_seq(), cursor, told, set, root, state })
+    }
+
+    /// What this node would say to a member now.
+    pub(super) async fn hello_to(&self, member: &Member) -> Result<Hello, Error> {
+        let id = member.hello.node;
+        let terms = self.members().terms(id);
+        let drives = terms.is_some();
+        let terms = terms.unwrap_or_else(any);
+        self.hello_for(Some(id), &terms, drives, &member.scope).await
+    }
+
+    /// Has the sketch of a scope made, if there is none yet.
+    async fn sum_up(&self, scope: &Scope) -> Result<(), Error> {
+        if self.ledger().root(scope.set(self.ledger().key())).is_some() {
+            return Ok(());
+        }
+        let (node, scope) = (self.clone(), scope.clone());
+        let made = blocking(move || Ok(node.ledger().make(&scope, node.store())?)).await?;
+        if made { Ok(()) } else { Err(Error::Stalled) }
+    }
+}
+
+/// The terms of a node that is not configured, and knows the secret.
+pub(super) fn any() -> Terms {
+    Terms { scope: Scope::All, direction: Direction::Both }
+}
+
+/// Keeps up with a peer for ever.
+async fn attend(node: Node, peer: Arc<Peer>, client: Client) {
+    let mut pause = PAUSE_MIN;
+    loop {
+        let began = Instant::now();
+        let end = match greet(&node, &peer, &client).await {
+            Ok(session) => {
+                let end = session.run().await;
+                node.members().link(session.id, false);
+                end
+            }
+            Err(end) => end,
+        };
+        if BEAT < began.elapsed() {
+            pause = PAUSE_MIN;
+        }
+        if let End::Failed(error) = end {
+            let jitter = Duration::from_millis(below(node.ambient(), 100));
+            peer.failed(&error, pause + jitter);
+            time::sleep(pause + jitter).await;
+            pause = (pause * 2).min(PAUSE_MAX);
+        }
+    }
+}
+
+/// Says hello, and hears it.
+async fn greet(node: &Node, peer: &Arc<Peer>, client: &Client) -> Result<Session, End> {
+    let known = peer.node();
+    let scope = known.and_then(|known| node.members().member(known)).map(|member| member.scope);
+    let scope = scope.unwrap_or_else(|| peer.terms.scope.clone());
+    let mine = node.hello_for(known, &peer.terms, true, &scope).await?;
+    let body = mine.encode();
+    peer.sent.add(body.len() as u64);
+    let members = node.members();
+    let envelope = (&members.key, members.envelope(None));
+    let told = client.ask(&peer.options.url, "/_peer/hello", envelope, body, ANSWER_TIME).await?;
+    peer.received.add(told.len() as u64);
+    let hello = Hello::decode(&told)?;
+    if hello.node == node.id() {
+        let why = "it is this very node, or a copy of its data".to_owned();
+        return Err(peer::Error::Senseless(why).into());
+    }
+    let id = hello.node;
+    peer.heard(id, node.ambient().unix_ms());
+    members.meet(id, peer.terms.clone());
+    let kept = node.kept_cursor(id).await?;
+    let member = members.greet(hello, &peer.terms.scope, kept);
+    node.sum_up(&member.scope).await?;
+    let start = member.hello.incarnation;
+    Ok(Session { node: node.clone(), peer: Arc::clone(peer), client: client.clone(), id, start })
+}
+
+impl Session {
+    /// Runs until the peer fails.
+    async fn run(&self) -> End {
+        if self.sends() {
+            self.node.members().link(self.id, true);
+        }
+        let push = async {
+            match self.sends() {
+                true => self.push().await,
+                false => pending().await,
+            }
+        };
+        let pull = async {
+            match self.peer.terms.direction.takes() {
+                true => self.pull().await,
+                false => pending().await,
+            }
+        };
+        tokio::select! {
+            end = self.beat() => end,
+            end = push => end,
+            end = pull => end,
+        }
+    }
+
+    /// Whether changes go to the peer.
+    pub(super) fn sends(&self) -> bool {
+        let takes = self.node.members().member(self.id).is_some_and(|member| member.hello.takes);
+        takes && self.peer.terms.direction.sends()
+    }
+
+    /// Asks the peer.
+    pub(super) async fn ask(
+        &self,
+        path: &str,
+        body: Vec<u8>,
+        within: Duration,
+    ) -> Result<bytes::Bytes, peer::Error> {
+        self.peer.sent.add(body.len() as u64);
+        let members = self.node.members();
+        let envelope = (&members.key, members.envelope(Some(self.start)));
+        let url = &self.peer.options.url;
+        let told = self.client.ask(url, path, envelope, body, within).await?;
+        self.peer.received.add(told.len() as u64);
+        self.peer.heard(self.id, self.node.ambient().unix_ms());
+        Ok(told)
+    }
+
+    /// What is known of the peer.
+    pub(super) fn member(&self) -> Result<Member, End> {
+        self.node.members().member(self.id).ok_or(End::Renewed)
+    }
+
+    /// Tells the peer that this node is there, hears the same, and runs a round where they differ.
+    async fn beat(&self) -> End {
+        match self.beats().await {
+            Ok(never) => match never {},
+            Err(end) => end,
+        }
+    }
+
+    async fn beats(&self) -> Result<std::convert::Infallible, End> {
+        let mut changes = self.node.members().changes();
+        let mut tick = Instant::now();
+        // Where both feeds ended; at first, what both said when they met.
+        let mut before =
+            self.member().ok().map(|member| (self.node.store().last_seq(), member.hello.beat.seq));
+        loop {
+            let member = self.member()?;
+            let mine = self.node.hello_to(&member).await?;
+            let told = self.ask("/_peer/heartbeat", mine.beat.encode(), ANSWER_TIME).await?;
+            let theirs = Beat::decode(&told)?;
+            let state = member.hello.beat.state;
+            let difference = mine.beat.root.plus(theirs.root);
+            self.node.members().update(self.id, |member| {
+                member.hello.beat = Beat { state, ..theirs.clone() };
+            });
+            if theirs.state != state {
+                self.greet_again(&member).await?;
+                continue;
+            }
+            let same = mine.beat.set == theirs.set;
+            self.peer.set_in_sync(same.then_some(difference.is_zero()));
+            let acknowledged = self.member()?.acknowledged;
+            self.peer.set_lagging(self.sends() && acknowledged < mine.beat.seq);
+            let due = tick <= Instant::now() && !self.peer.is_known(difference.sum());
+            if same && !difference.is_zero() && due && self.leads(&member) {
+                self.round(before != Some((mine.beat.seq, theirs.seq))).await?;
+                let jitter = below(self.node.ambient(), u64::from(TICK.subsec_millis()) + 6_000);
+                tick = Instant::now() + TICK + Duration::from_millis(jitter);
+            }
+            before = Some((mine.beat.seq, theirs.seq));
+            tokio::select! {
+                () = time::sleep(BEAT) => {}
+                _ = changes.changed() => {
+                    let member = self.member()?;
+                    self.greet_again(&member).await?;
+                }
+            }
+        }
+    }
+
+    /// Whether this side runs the rounds: one of both does, and who is not told of the other cannot.
+    fn leads(&self, member: &Member) -> bool {
+        !member.hello.sends || self.node.id() < self.id
+    }
+
+    /// Says hello again. Where both agree on something else now, the session ends.
+    async fn greet_again(&self, before: &Member) -> Result<(), End> {
+        let mine = self.node.hello_to(before).await?;
+        let told = self.ask("/_peer/hello", mine.encode(), ANSWER_TIME).await?;
+        let hello = Hello::decode(&told)?;
+        let same = (&hello.scope, hello.takes) == (&before.hello.scope, before.hello.takes);
+        if hello.incarnation != self.start || !same {
+            return Err(End::Renewed);
+        }
+        self.node.members().greet(hello, &self.peer.terms.scope, None);
+        Ok(())
+    }
+}

@@ -1,0 +1,211 @@
+//! One request, one answer, over connections that are kept.
+
+use super::Error;
+use crate::sync::{Envelope, MemberKey, Refused};
+use bytes::Bytes;
+use http_body_util::{BodyExt, Collected, Full, LengthLimitError, Limited};
+use hyper::{Request, StatusCode, Uri, header};
+use hyper_util::{
+    client::legacy::{
+        self,
+        connect::{Connect, HttpConnector},
+    },
+    rt::{TokioExecutor, TokioTimer},
+};
+use std::{fmt, pin::Pin, str::FromStr, sync::Arc, time::Duration};
+use tokio::time;
+
+/// The header field of a request's envelope.
+pub const ENVELOPE: &str = "tombolo-peer";
+/// The header field of an answer's seal: 64 hex digits.
+pub const SEAL: &str = "tombolo-peer-seal";
+/// Most bytes of an answer.
+pub const ANSWER_BYTES_MAX: usize = 80 << 20;
+/// Most bytes that are read of an answer that is none.
+const DETAIL_BYTES_MAX: usize = 4 << 10;
+/// Longest wait for a connection.
+const CONNECT_TIME: Duration = Duration::from_secs(5);
+/// How long a connection is kept that nobody uses.
+const IDLE_TIME: Duration = Duration::from_secs(30);
+const MESSAGE: &str = "application/vnd.tombolo";
+
+/// Where a node listens: `http://host:port`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Url(String);
+
+/// Not the address of a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a peer is `http://HOST:PORT`, without a path")]
+pub struct UrlError;
+
+impl FromStr for Url {
+    type Err = UrlError;
+
+    fn from_str(text: &str) -> Result<Self, UrlError> {
+        let uri: Uri = text.parse().map_err(|_| UrlError)?;
+        let plain = uri.path() == "/" && uri.query().is_none();
+        let authority = uri.authority().filter(|authority| !authority.as_str().contains('@'));
+        match (uri.scheme_str(), authority) {
+            (Some("http"), Some(authority)) if plain => Ok(Self(format!("http://{authority}"))),
+            _ => Err(UrlError),
+        }
+    }
+}
+
+impl fmt::Display for Url {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(&self.0)
+    }
+}
+
+impl Url {
+    /// The host and port.
+    pub fn authority(&self) -> &str {
+        self.0.trim_start_matches("http://")
+    }
+
+    /// The host, without its port.
+    pub fn host(&self) -> &str {
+        let authority = self.authority();
+        match authority.rsplit_once(':') {
+            Some((host, port)) if !port.ends_with(']') => host,
+            _ => authority,
+        }
+    }
+}
+
+type Posted<'a> =
+    Pin<Box<dyn Future<Output = Result<(Bytes, Option<[u8; 32]>), Error>> + Send + 'a>>;
+
+/// How bytes are carried to a node and back: an answer, and its seal.
+pub trait Post: Send + Sync {
+    /// Posts a body to a path of a node.
+    fn post<'a>(&'a self, url: &'a Url, path: &'a str, envelope: String, body: Bytes)
+    -> Posted<'a>;
+}
+
+/// The client; clones share its connections.
+#[derive(Clone)]
+pub struct Client(Arc<dyn Post>);
+
+impl fmt::Debug for Client {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("Client")
+    }
+}
+
+struct Http<C>(legacy::Client<C, Full<Bytes>>);
+
+impl Client {
+    /// Over TCP.
+    pub fn tcp() -> Self {
+        let mut connector = HttpConnector::new();
+        connector.set_nodelay(true);
+        connector.set_connect_timeout(Some(CONNECT_TIME));
+        Self::new(connector)
+    }
+
+    /// Over whatever a connector gives.
+    pub fn new<C: Connect + Clone + Send + Sync + 'static>(connector: C) -> Self {
+        let client = legacy::Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(IDLE_TIME)
+            .build(connector);
+        Self(Arc::new(Http(client)))
+    }
+
+    /// Asks a node, and gives what it answers. The envelope is sealed here.
+    ///
+    /// # Errors
+    /// Any [`Error`].
+    pub async fn ask(
+        &self,
+        url: &Url,
+        path: &str,
+        (key, envelope): (&MemberKey, Envelope),
+        body: Vec<u8>,
+        within: Duration,
+    ) -> Result<Bytes, Error> {
+        let envelope = key.seal(envelope, path, &body);
+        let asked = self.0.post(url, path, envelope.to_string(), body.into());
+        let (answer, seal) = time::timeout(within, asked).await.map_err(|_| Error::Timeout)??;
+        if !seal.is_some_and(|seal| key.has_sealed_answer(&envelope, &answer, seal)) {
+            return Err(Error::Unsealed);
+        }
+        match Refused::decode(&answer) {
+            Some(refused) => Err(Error::Refused(refused)),
+            None => Ok(answer),
+        }
+    }
+}
+
+impl<C: Connect + Clone + Send + Sync + 'static> Post for Http<C> {
+    fn post<'a>(
+        &'a self,
+        url: &'a Url,
+        path: &'a str,
+        envelope: String,
+        body: Bytes,
+    ) -> Posted<'a> {
+        Box::pin(async move {
+            let unreachable = |error: &dyn std::error::Error| Error::Unreachable(whole(error));
+            let request = Request::post(format!("{url}{path}"))
+                .header(header::CONTENT_TYPE, MESSAGE)
+                .header(ENVELOPE, envelope)
+                .body(Full::new(body))
+                .map_err(|error| unreachable(&error))?;
+            let answer = self.0.request(request).await.map_err(|error| unreachable(&error))?;
+            let (head, body) = answer.into_parts();
+            let seal = head.headers.get(SEAL).and_then(|seal| seal.to_str().ok());
+            let seal = seal.and_then(|seal| blake3::Hash::from_hex(seal).ok());
+            let fine = head.status == StatusCode::OK;
+            let most = if fine { ANSWER_BYTES_MAX } else { DETAIL_BYTES_MAX };
+            let body = Limited::new(body, most).collect().await;
+            let body = body.map(Collected::to_bytes);
+            if !fine {
+                let detail = body.unwrap_or_default();
+                let detail = String::from_utf8_lossy(&detail).escape_debug().to_string();
+                return Err(Error::Status { status: head.status.as_u16(), detail });
+            }
+            match body {
+                Ok(body) => Ok((body, seal.map(|seal| *seal.as_bytes()))),
+                Err(error) if error.is::<LengthLimitError>() => Err(Error::TooLarge),
+                Err(error) => Err(Error::Unreachable(whole(&*error))),
+            }
+        })
+    }
+}
+
+/// An error with all its causes.
+fn whole(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peer_is_a_host_and_a_port() {
+        for (text, fine) in [
+            ("http://127.0.0.1:7420", Some(("127.0.0.1:7420", "127.0.0.1"))),
+            ("http://[::1]:7420/", Some(("[::1]:7420", "[::1]"))),
+            ("http://b", Some(("b", "b"))),
+            ("https://b", None),
+            ("http://a@b", None),
+            ("http://b/path", None),
+            ("http://b?query", None),
+            ("b:7420", None),
+            ("", None),
+        ] {
+            let url = text.parse::<Url>().ok();
+            assert_eq!(url.as_ref().map(|url| (url.authority(), url.host())), fine, "{text}");
+        }
+    }
+}

@@ -1,0 +1,11 @@
+//! The HTTP client that talks to other nodes: bytes out, bytes in, and what went wrong on the way.
+//!
+//! - Every request and every answer carries a seal; an answer without one is no answer.
+//! - Every answer has a bound in bytes and in time. No redirect is followed.
+//! - What is said is the room `sync`'s; when, to whom, and how often again is the room `node`'s.
+
+mod client;
+mod error;
+
+pub use client::{ANSWER_BYTES_MAX, Client, ENVELOPE, Post, SEAL, Url, UrlError};
+pub use error::Error;

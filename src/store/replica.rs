@@ -1,0 +1,113 @@
+//! What replication reads of a store, and keeps in it.
+
+use super::{
+    commit::Committer,
+    engine::{Batch, Range},
+    error::{CommitError, ReadError},
+    key::{self, Family, SysKey},
+    read::Store,
+    row::{self, Chunk, Head, Origin},
+};
+use crate::ident::{Cursor, DocumentId, Name, NodeId};
+use bytes::Bytes;
+use std::ops::ControlFlow;
+
+/// Is told of documents and their heads.
+pub type Visitor<'a> = dyn FnMut(Name, Head) -> ControlFlow<()> + 'a;
+
+/// The changes of this node's own that a document got after some seq.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Logged {
+    /// These, in order.
+    Changes(Vec<Bytes>),
+    /// They are part of a snapshot now.
+    Folded,
+}
+
+impl Store {
+    /// All documents that are held, also deleted ones, whose ids begin with `first`, by their ids. Those
+    /// in quarantine and those whose heads are damaged are held no more.
+    ///
+    /// While commits go on this is of no one moment: each head is as it was when it was read.
+    ///
+    /// # Errors
+    /// `Engine`.
+    pub fn heads(&self, first: &[u8], visit: &mut Visitor<'_>) -> Result<(), ReadError> {
+        let range = if first.is_empty() { Range::all() } else { key::head_range(first) };
+        self.engine.scan(Family::Head, &range, &mut |key, value| {
+            let (Some(id), Ok(head)) = (key::decode_head(key), Head::decode(key, value)) else {
+                return ControlFlow::Continue(());
+            };
+            match self.name(id, head.collection, &head.key) {
+                Ok(name) if !head.quarantined => visit(name, head),
+                Ok(_) | Err(_) => ControlFlow::Continue(()),
+            }
+        })?;
+        Ok(())
+    }
+
+    /// The changes of this node's own that a document got after `seq`.
+    ///
+    /// # Errors
+    /// `Damaged`, `Engine`.
+    pub fn own_changes(&self, id: DocumentId, seq: u64) -> Result<Logged, ReadError> {
+        let mut logged = Logged::Changes(Vec::new());
+        let mut outcome = Ok(());
+        let range = key::chunk_range_after(id, seq);
+        self.engine.scan(Family::Chunk, &range, &mut |key, value| {
+            match (Chunk::decode(key, &Bytes::copy_from_slice(value)), &mut logged) {
+                (Ok(Chunk::Change { origin: Origin::Own, bytes }), Logged::Changes(changes)) => {
+                    changes.push(bytes);
+                }
+                (Ok(Chunk::Change { .. }), _) => {}
+                (Ok(Chunk::Snapshot { .. }), _) => logged = Logged::Folded,
+                (Err(why), _) => {
+                    outcome = Err(ReadError::Damaged(format!("a chunk of {id}: {why}")));
+                    return ControlFlow::Break(());
+                }
+            }
+            ControlFlow::Continue(())
+        })?;
+        outcome.map(|()| logged)
+    }
+
+    /// How far the feed of another node has been taken in; `None`: nothing is known of it. A damaged row
+    /// says as much.
+    ///
+    /// # Errors
+    /// `Engine`.
+    pub fn cursor(&self, of: NodeId) -> Result<Option<Cursor>, ReadError> {
+        let key = key::encode_sys(&SysKey::Cursor(of));
+        let value = self.engine.get(Family::Sys, &key)?;
+        Ok(value.and_then(|value| row::decode_cursor(&key, &value).ok()))
+    }
+}
+
+impl Committer {
+    /// Keeps how far the feed of another node has been taken in. All that lies before it is durable.
+    ///
+    /// # Errors
+    /// As [`Committer::write`].
+    pub fn keep_cursor(&mut self, of: NodeId, cursor: Cursor) -> Result<(), CommitError> {
+        let mut batch = Batch::default();
+        let key = key::encode_sys(&SysKey::Cursor(of));
+        let value = row::encode_cursor(cursor, &key);
+        batch.put(Family::Sys, key, value);
+        self.write_batch(batch)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ident::IncarnationId;
+
+    #[test]
+    fn a_cursor_has_golden_bytes() {
+        let cursor = Cursor { incarnation: IncarnationId::from_bytes([7; 16]), seq: 0x0102 };
+        let value = row::encode_cursor(cursor, b"key");
+        assert_eq!(value[..2], [1, 20]);
+        assert_eq!(value[10..], [&[7; 16][..], &[2, 1, 0, 0, 0, 0, 0, 0]].concat());
+        assert_eq!(row::decode_cursor(b"key", &value), Ok(cursor));
+    }
+}

@@ -1,0 +1,223 @@
+//! Nodes in one process, over real sockets: what is written apart becomes equal, and what that costs.
+
+use bytes::Bytes;
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
+use tokio::{net::TcpListener, sync::watch, task::JoinHandle, time};
+use tombolo::{
+    doc::{self, Edit, Form, Limits},
+    http,
+    ident::{Name, Version},
+    node::{
+        Direction, Figures, Filter, Node, Options, PeerOptions, PeerState, Precondition, Secret,
+        Since, Write,
+    },
+    peer::Client,
+    store::{Engine, MemoryEngine},
+};
+
+/// Longest that nodes may take to become equal, with nothing in the way.
+const SOON: Duration = Duration::from_secs(20);
+
+/// A node that others reach.
+struct Island {
+    node: Node,
+    address: SocketAddr,
+    stop: watch::Sender<bool>,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+impl Island {
+    async fn new() -> Self {
+        Self::on(Arc::new(MemoryEngine::new()), "127.0.0.1:0", b"a secret that is long").await
+    }
+
+    async fn on(engine: Arc<dyn Engine>, listen: &str, secret: &[u8]) -> Self {
+        let options = Options { secret: Secret(secret.to_vec()), shards: 1, ..Options::default() };
+        let node = Node::start(options, engine).unwrap();
+        let listener = TcpListener::bind(listen).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (stop, stopped) = watch::channel(false);
+        let api = http::Api::new(node.clone(), http::Options::default());
+        let traffic = api.traffic();
+        let bounds = http::Connections::default();
+        let serving = http::serve(listener, api.into_service(), bounds, traffic, until(stopped));
+        let tasks = vec![tokio::spawn(serving)];
+        Self { node, address, stop, tasks }
+    }
+
+    /// Replicates with others.
+    fn join(&mut self, peers: Vec<PeerOptions>) {
+        let (node, stop) = (self.node.clone(), until(self.stop.subscribe()));
+        let replicate = async move { node.replicate(peers, Client::tcp(), stop).await };
+        self.tasks.push(tokio::spawn(replicate));
+    }
+
+    fn peer(&self) -> PeerOptions {
+        PeerOptions {
+            name: self.address.to_string(),
+            url: format!("http://{}", self.address).parse().unwrap(),
+            collections: None,
+            direction: Direction::Both,
+        }
+    }
+
+    async fn stop(self) {
+        self.stop.send_replace(true);
+        self.node.stop().await;
+        for task in self.tasks {
+            task.await.unwrap();
+        }
+    }
+
+    async fn put(&self, of: &str, json: &str) -> Version {
+        let edit = Edit::Put(doc::parse(json.as_bytes(), Form::Plain, &Limits::default()).unwrap());
+        self.write(of, edit).await
+    }
+
+    async fn write(&self, of: &str, edit: Edit) -> Version {
+        let precondition = Precondition::None;
+        let write = Write { edit, base: None, precondition, message: None, want: None, once: None };
+        self.node.write(&name(of), write).await.unwrap().version
+    }
+
+    /// Every document: its version, its conflicts, its JSON.
+    async fn all(&self) -> BTreeMap<Name, (Version, u32, Option<Bytes>)> {
+        let (mut all, mut since) = (BTreeMap::new(), Since::Beginning);
+        loop {
+            let filter = Filter::default();
+            let stretch = self.node.feed(since, &filter, 500, Some(usize::MAX)).await.unwrap();
+            for row in stretch.rows {
+                all.insert(row.name, (row.version, row.conflicts, row.json));
+            }
+            if stretch.end {
+                return all;
+            }
+            since = Since::Cursor(stretch.next);
+        }
+    }
+
+    async fn figures(&self) -> Figures {
+        self.node.figures().await
+    }
+}
+
+async fn until(mut stopped: watch::Receiver<bool>) {
+    // A sender that is gone stops as well.
+    let _ = stopped.wait_for(|stopped| *stopped).await;
+}
+
+fn name(of: &str) -> Name {
+    let (collection, key) = of.split_once('/').unwrap();
+    Name::new(collection.parse().unwrap(), key.parse().unwrap()).unwrap()
+}
+
+/// Waits until all hold the same, and as many documents.
+async fn equal(islands: &[&Island], documents: usize) {
+    let until = time::Instant::now() + SOON;
+    loop {
+        let first = islands[0].all().await;
+        let mut same = first.len() == documents;
+        for island in &islands[1..] {
+            same &= island.all().await == first;
+        }
+        if same {
+            return;
+        }
+        if until < time::Instant::now() {
+            for island in islands {
+                let all = island.all().await;
+                eprintln!("{} documents, {:?}", all.len(), island.node.peer_statuses());
+            }
+            panic!("not equal in time");
+        }
+        time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Lets all of them replicate with all others, and waits until each pushes to each.
+async fn mesh(islands: &mut [Island]) {
+    let peers: Vec<PeerOptions> = islands.iter().map(Island::peer).collect();
+    for (index, island) in islands.iter_mut().enumerate() {
+        let others = peers.iter().enumerate().filter(|(other, _)| *other != index);
+        island.join(others.map(|(_, peer)| peer.clone()).collect());
+    }
+    // And until each has told each of it.
+    while !islands.iter().all(|island| {
+        island.node.peer_statuses().iter().all(|status| status.state == PeerState::Up)
+    }) {
+        time::sleep(Duration::from_millis(20)).await;
+    }
+    time::sleep(Duration::from_secs(2)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_written_on_one_node_is_soon_on_the_other() {
+    let mut islands = [Island::new().await, Island::new().await];
+    mesh(&mut islands).await;
+    let [a, b] = &islands;
+    a.put("notes/a", r#"{"from":"a"}"#).await;
+    b.put("notes/b", r#"{"from":"b"}"#).await;
+    equal(&[a, b], 2).await;
+    a.put("notes/b", r#"{"from":"b","also":"a"}"#).await;
+    b.write("notes/a", Edit::Delete).await;
+    equal(&[a, b], 2).await;
+    let all = a.all().await;
+    assert_eq!(all[&name("notes/a")].2, None);
+    for island in islands {
+        island.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_written_apart_becomes_equal_when_they_meet() {
+    let (mut a, b) = (Island::new().await, Island::new().await);
+    for island in [&a, &b] {
+        for key in 0..40 {
+            island.put(&format!("notes/{key}"), &format!(r#"{{"on":"{}"}}"#, island.address)).await;
+        }
+        for key in 0..10 {
+            island.write(&format!("notes/{key}"), Edit::Delete).await;
+        }
+    }
+    for key in 0..300 {
+        b.put(&format!("more/{key}"), r#"{"on":"b"}"#).await;
+    }
+    // One of them knows of the other.
+    a.join(vec![b.peer()]);
+    equal(&[&a, &b], 340).await;
+    a.put("notes/late", "{}").await;
+    b.put("notes/later", "{}").await;
+    equal(&[&a, &b], 342).await;
+    assert_eq!(a.all().await[&name("notes/20")].1, 1, "both values are there");
+    a.stop().await;
+    b.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn in_a_full_mesh_each_change_goes_once_to_each() {
+    let mut islands = [Island::new().await, Island::new().await, Island::new().await];
+    mesh(&mut islands).await;
+    let (mut changes, each) = (0, 60);
+    for round in 0..each {
+        for (index, island) in islands.iter().enumerate() {
+            // One that all edit at once, and one of each node's own.
+            island.put("notes/shared", &format!(r#"{{"by":{index},"n":{round}}}"#)).await;
+            island.put(&format!("notes/{index}-{round}"), "{}").await;
+            changes += 2;
+        }
+    }
+    let [a, b, c] = &islands;
+    equal(&[a, b, c], 3 * each + 1).await;
+    // What is counted is counted a moment after it can be read.
+    time::sleep(Duration::from_millis(500)).await;
+    let (mut taken, mut held) = (0, 0);
+    for island in &islands {
+        let figures = island.figures().await;
+        taken += figures.peer_changes_taken;
+        held += figures.peer_changes_held;
+    }
+    assert_eq!((taken, held), (2 * changes, 0), "two copies of each change, and no more");
+    for island in islands {
+        island.stop().await;
+    }
+}
