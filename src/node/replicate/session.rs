@@ -11,8 +11,9 @@ use crate::{
     peer::{self, Client},
     sync::{Beat, Cell, Hello, LINEAGE_MAX, Scope, SetId},
 };
-use std::{future::pending, sync::Arc, time::Duration};
+use std::{convert::Infallible, future::pending, sync::Arc, time::Duration};
 use tokio::{
+    sync::watch,
     task::JoinSet,
     time::{self, Instant},
 };
@@ -21,6 +22,9 @@ use tokio::{
 const BEAT: Duration = Duration::from_secs(5);
 /// How often a round is run with a peer that differs; at most a fifth more.
 const TICK: Duration = Duration::from_secs(30);
+/// How many rounds of a session may follow each other with the pause of a beat: when nodes meet, much is
+/// on its way at first, which a round leaves alone.
+const QUICK_ROUNDS_MAX: u32 = 6;
 /// Shortest pause before a peer that failed is tried again.
 const PAUSE_MIN: Duration = Duration::from_millis(100);
 /// Longest.
@@ -172,9 +176,11 @@ async fn attend(node: Node, peer: Arc<Peer>, client: Client) {
     let mut pause = PAUSE_MIN;
     loop {
         let began = Instant::now();
+        // Before it says hello: what changes behind that is not missed.
+        let changes = node.members().changes();
         let end = match greet(&node, &peer, &client).await {
             Ok(session) => {
-                let end = session.run().await;
+                let end = session.run(changes).await;
                 node.members().link(session.id, false);
                 end
             }
@@ -221,7 +227,7 @@ async fn greet(node: &Node, peer: &Arc<Peer>, client: &Client) -> Result<Session
 
 impl Session {
     /// Runs until the peer fails.
-    async fn run(&self) -> End {
+    async fn run(&self, changes: watch::Receiver<u64>) -> End {
         if self.sends() {
             self.node.members().link(self.id, true);
         }
@@ -238,7 +244,7 @@ impl Session {
             }
         };
         tokio::select! {
-            end = self.beat() => end,
+            end = self.beat(changes) => end,
             end = push => end,
             end = pull => end,
         }
@@ -273,16 +279,15 @@ impl Session {
     }
 
     /// Tells the peer that this node is there, hears the same, and runs a round where they differ.
-    async fn beat(&self) -> End {
-        match self.beats().await {
+    async fn beat(&self, changes: watch::Receiver<u64>) -> End {
+        match self.beats(changes).await {
             Ok(never) => match never {},
             Err(end) => end,
         }
     }
 
-    async fn beats(&self) -> Result<std::convert::Infallible, End> {
-        let mut changes = self.node.members().changes();
-        let mut tick = Instant::now();
+    async fn beats(&self, mut changes: watch::Receiver<u64>) -> Result<Infallible, End> {
+        let (mut tick, mut quick) = (Instant::now(), QUICK_ROUNDS_MAX);
         // Where both feeds ended; at first, what both said when they met.
         let mut before =
             self.member().ok().map(|member| (self.node.store().last_seq(), member.hello.beat.seq));
@@ -307,8 +312,12 @@ impl Session {
             let due = tick <= Instant::now() && !self.peer.is_known(difference.sum());
             if same && !difference.is_zero() && due && self.leads(&member) {
                 self.round(before != Some((mine.beat.seq, theirs.seq))).await?;
+                quick = quick.saturating_sub(1);
                 let jitter = below(self.node.ambient(), u64::from(TICK.subsec_millis()) + 6_000);
                 tick = Instant::now() + TICK + Duration::from_millis(jitter);
+                if quick != 0 {
+                    tick = Instant::now();
+                }
             }
             before = Some((mine.beat.seq, theirs.seq));
             tokio::select! {
