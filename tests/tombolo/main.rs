@@ -34,6 +34,8 @@ mod full_disk;
 mod gate;
 mod http;
 mod import;
+#[cfg(feature = "rocksdb")]
+mod islands;
 mod json_parsing;
 mod json_patch;
 mod logs;
