@@ -21,7 +21,7 @@ use crate::{
     doc::{Document, Form, Limits},
     ident::{Collection, IncarnationId, Key, Name, NodeId, Version},
     store::{Backup, BackupError, CollectionCount, Durability, Engine, Fresh, Store},
-    sync::{MemberKey, SketchKey},
+    sync::{MemberKey, Sketch, SketchKey},
 };
 use bytes::Bytes;
 use std::{
@@ -69,6 +69,9 @@ pub struct Options {
     pub decoder: Vec<OsString>,
     /// The secret that all nodes of the cluster share; empty: a public one, good for one machine alone.
     pub secret: Secret,
+    /// Cells of each sketch, of 20 bytes: of about as many documents that differ from a peer's it tells
+    /// at once; of more, slices of the ids are compared.
+    pub sketch_cells: usize,
     /// Clock and chance.
     pub ambient: Ambient,
 }
@@ -96,6 +99,7 @@ impl Default for Options {
             limits: Limits::default(),
             decoder: Vec::new(),
             secret: Secret::default(),
+            sketch_cells: Sketch::CELLS_MAX,
             ambient: Ambient::machine(),
         }
     }
@@ -157,7 +161,7 @@ impl Node {
         let fresh = Fresh { node: ambient.node_id(), incarnation: ambient.incarnation_id() };
         let (store, mut committer) = Store::open(engine, fresh, options.durability)?;
         let key = SketchKey::derived(&options.secret.0);
-        let ledger = Ledger::kept_by(&mut committer, key, store.last_seq());
+        let ledger = Ledger::kept_by(&mut committer, key, options.sketch_cells, store.last_seq());
         let key = MemberKey::derived(&options.secret.0);
         let members = Members::new(key, store.node(), store.incarnation().id);
         let status = Arc::new(Status::default());

@@ -8,7 +8,7 @@ use super::{recent::Recent, relay::Relay};
 use crate::{
     ident::{DocumentId, Version},
     store::{Committer, Moved, ReadError, Source, Store},
-    sync::{Cell, Scope, SetId, Sketch, SketchKey, position},
+    sync::{Cell, Scope, SetId, Sketch, SketchKey, Slice, position},
 };
 use bytes::Bytes;
 use std::{
@@ -24,6 +24,8 @@ pub(super) const SETS_MAX: usize = 64;
 #[derive(Debug)]
 pub(super) struct Ledger {
     key: SketchKey,
+    /// Of each sketch.
+    cells: usize,
     books: Mutex<Books>,
     /// Held by whoever makes a sketch.
     making: Mutex<()>,
@@ -59,15 +61,21 @@ struct Making {
 
 impl Ledger {
     /// An empty ledger of a store whose last commit is `seq`.
-    pub(super) fn new(key: SketchKey, seq: u64) -> Self {
+    pub(super) fn new(key: SketchKey, cells: usize, seq: u64) -> Self {
+        let cells = cells.clamp(Sketch::CELLS_MIN, Sketch::CELLS_MAX);
         let books =
             Books { sets: BTreeMap::new(), seq, relay: Relay::new(seq), recent: Recent::new(seq) };
-        Self { key, books: Mutex::new(books), making: Mutex::default() }
+        Self { key, cells, books: Mutex::new(books), making: Mutex::default() }
     }
 
     /// An empty ledger of a store whose last commit is `seq`, kept by its committer.
-    pub(super) fn kept_by(committer: &mut Committer, key: SketchKey, seq: u64) -> Arc<Self> {
-        let ledger = Arc::new(Self::new(key, seq));
+    pub(super) fn kept_by(
+        committer: &mut Committer,
+        key: SketchKey,
+        cells: usize,
+        seq: u64,
+    ) -> Arc<Self> {
+        let ledger = Arc::new(Self::new(key, cells, seq));
         let entering = Arc::clone(&ledger);
         committer.watch(Box::new(move |moved| entering.enter(&moved)));
         ledger
@@ -120,6 +128,27 @@ impl Ledger {
         Some(book.sketch.cells().to_vec())
     }
 
+    /// The cells of a slice of a set, made now. Takes as long as a scan of its heads.
+    ///
+    /// # Errors
+    /// `Engine`.
+    pub(super) fn slice(
+        &self,
+        scope: &Scope,
+        slice: &Slice,
+        store: &Store,
+    ) -> Result<Vec<Cell>, ReadError> {
+        let mut sketch = Sketch::new(self.cells);
+        store.heads(slice.first(), &mut |name, head| {
+            if scope.holds(self.key.collection(name.collection())) {
+                let value = self.key.fingerprint(&name, &head.version);
+                sketch.change(&self.key, position(name.id()), value);
+            }
+            ControlFlow::Continue(())
+        })?;
+        Ok(sketch.cells().to_vec())
+    }
+
     /// The sum of all documents of a set, and how many they are; `None`: its sketch is not made yet.
     pub(super) fn root(&self, set: SetId) -> Option<(Cell, u64)> {
         let books = self.lock();
@@ -146,7 +175,7 @@ impl Ledger {
                 }
                 let book = Book {
                     scope: scope.clone(),
-                    sketch: Sketch::new(Sketch::CELLS_MAX),
+                    sketch: Sketch::new(self.cells),
                     documents: 0,
                     making: Some(Making::default()),
                 };
@@ -179,7 +208,7 @@ impl Ledger {
     }
 
     fn scan(&self, scope: &Scope, store: &Store, began: u64) -> Result<Scanned, ReadError> {
-        let sketch = Sketch::new(Sketch::CELLS_MAX);
+        let sketch = Sketch::new(self.cells);
         let mut scanned = Scanned { sketch, documents: 0, late: BTreeSet::new(), last: 0 };
         store.heads(&[], &mut |name, head| {
             if scope.holds(self.key.collection(name.collection())) {

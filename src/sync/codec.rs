@@ -25,6 +25,9 @@ pub enum DecodeError {
     /// A collection or key that can name nothing.
     #[error("a message with a name that is none")]
     Name,
+    /// A slice with a longer beginning than any has.
+    #[error("a message with a slice that is none")]
+    Slice,
     /// Neither yes nor no.
     #[error("a message with a flag that is none")]
     Flag,

@@ -2,8 +2,9 @@
 //!
 //! ```text
 //! message  format (1), kind (1), and
-//! 1 what   set (u64), end (u32), cells, probes
-//! 2 more   set (u64), how many cells (u32)
+//! 1 what   set (u64), slice, end (u32), cells, probes
+//! 2 more   set (u64), slice, how many cells (u32)
+//! slice    list of bytes, at most 2
 //! 3 equal
 //! 4 found  list of: position (u64), by (u64)
 //! 5 cells  cells
@@ -23,6 +24,51 @@ use super::{
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SetId(pub u64);
 
+/// The documents whose ids begin so: what is compared where more differ than a sketch tells.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Slice(Vec<u8>);
+
+impl Slice {
+    /// Most bytes with which a slice begins.
+    pub const FIRST_MAX: usize = 2;
+
+    /// All documents.
+    pub fn whole() -> Self {
+        Self::default()
+    }
+
+    /// Whether these are all documents.
+    pub fn is_whole(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// What their ids begin with.
+    pub fn first(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// The slices that make this one, in order; none where it is as small as may be.
+    pub fn parts(&self) -> impl Iterator<Item = Self> + use<> {
+        let first = self.0.clone();
+        let count = if first.len() < Self::FIRST_MAX { 256 } else { 0 };
+        (0..=u8::MAX).take(count).map(move |next| Self([&first[..], &[next]].concat()))
+    }
+
+    /// Whether a position is in it.
+    pub fn holds(&self, position: u64) -> bool {
+        position.to_le_bytes().starts_with(&self.0)
+    }
+
+    fn read(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let first = reader.bytes()?;
+        if first.len() <= Self::FIRST_MAX {
+            Ok(Self(first.to_vec()))
+        } else {
+            Err(DecodeError::Slice)
+        }
+    }
+}
+
 /// A position whose value differs, and by how much.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Difference {
@@ -39,6 +85,8 @@ pub enum Ask {
     What {
         /// Of what.
         set: SetId,
+        /// Of which part of it.
+        slice: Slice,
         /// How many cells the sketch has of who asks, up to which it is probed.
         end: u32,
         /// The first of them.
@@ -50,6 +98,8 @@ pub enum Ask {
     More {
         /// Of what.
         set: SetId,
+        /// Of which part of it.
+        slice: Slice,
         /// How many.
         cells: u32,
     },
@@ -78,16 +128,18 @@ impl Ask {
     pub fn encode(&self) -> Vec<u8> {
         let mut writer;
         match self {
-            Self::What { set, end, cells, probes } => {
+            Self::What { set, slice, end, cells, probes } => {
                 writer = Writer::new(1);
                 writer.u64(set.0);
+                writer.bytes(slice.first());
                 writer.u32(*end);
                 writer.cells(cells);
                 writer.list(probes, |writer, probe| writer.u16(*probe));
             }
-            Self::More { set, cells } => {
+            Self::More { set, slice, cells } => {
                 writer = Writer::new(2);
                 writer.u64(set.0);
+                writer.bytes(slice.first());
                 writer.u32(*cells);
             }
         }
@@ -103,11 +155,16 @@ impl Ask {
         let ask = match kind {
             1 => Self::What {
                 set: SetId(reader.u64()?),
+                slice: Slice::read(&mut reader)?,
                 end: reader.u32()?,
                 cells: reader.cells()?,
                 probes: reader.list(2, Reader::u16)?,
             },
-            2 => Self::More { set: SetId(reader.u64()?), cells: reader.u32()? },
+            2 => Self::More {
+                set: SetId(reader.u64()?),
+                slice: Slice::read(&mut reader)?,
+                cells: reader.u32()?,
+            },
             other => return Err(DecodeError::Kind(other)),
         };
         reader.end(ask)
@@ -181,13 +238,22 @@ mod tests {
     #[test]
     fn messages_are_these_bytes() {
         let set = SetId(0x0807_0605_0403_0201);
-        let what = Ask::What { set, end: 64, cells: vec![cell()], probes: vec![1, 0xfffe] };
+        let what = Ask::What {
+            set,
+            slice: Slice::whole(),
+            end: 64,
+            cells: vec![cell()],
+            probes: vec![1, 0xfffe],
+        };
         let asks = [
             (
                 what,
-                "0101 0102030405060708 40000000 01000000 0102030405060708090a0b0c0d0e0f1011121314 02000000 0100 feff",
+                "0101 0102030405060708 00000000 40000000 01000000 0102030405060708090a0b0c0d0e0f1011121314 02000000 0100 feff",
             ),
-            (Ask::More { set, cells: 258 }, "0102 0102030405060708 02010000"),
+            (
+                Ask::More { set, slice: Slice(vec![7, 8]), cells: 258 },
+                "0102 0102030405060708 02000000 0708 02010000",
+            ),
         ];
         for (ask, golden) in asks {
             let bytes = ask.encode();
@@ -218,6 +284,21 @@ mod tests {
         assert_eq!(refusal(&[bytes, &[0]].concat()), Some(DecodeError::Long));
         assert_eq!(refusal(&[&[2], &bytes[1..]].concat()), Some(DecodeError::Format(2)));
         assert_eq!(refusal(&[1, 99]), Some(DecodeError::Kind(99)));
+    }
+
+    #[test]
+    fn a_slice_is_made_of_its_parts() {
+        let parts: Vec<Slice> = Slice::whole().parts().collect();
+        assert_eq!((parts.len(), parts[3].first()), (256, &[3][..]));
+        let part = parts[3].parts().nth(9).unwrap();
+        assert_eq!((part.first(), part.parts().count()), (&[3, 9][..], 0));
+        let id =
+            crate::ident::DocumentId::from_bytes([3, 9, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0]);
+        let position = crate::sync::position(id);
+        assert!([&Slice::whole(), &parts[3], &part].iter().all(|slice| slice.holds(position)));
+        assert!(!parts[9].holds(position));
+        let long = [&[1, 2][..], &[0; 8], &[3, 0, 0, 0, 1, 2, 3], &[0; 4]].concat();
+        assert_eq!(Ask::decode(&long), Err(DecodeError::Slice));
     }
 
     #[test]

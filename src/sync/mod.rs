@@ -32,7 +32,7 @@ pub use estimate::{estimate, probed};
 pub use feed::{Batch, Offer, Pull, Refused, Taken, Want};
 pub use hello::{Beat, Hello, LINEAGE_MAX, Link};
 pub use key::{SketchKey, position};
-pub use message::{Ask, Difference, SetId, Told};
+pub use message::{Ask, Difference, SetId, Slice, Told};
 pub use repair::{
     Held, Holdings, POSITIONS_MAX, Parcel, RepairAsk, RepairTold, answer_repair, decode_parcels,
     encode_parcels, give_back,

@@ -168,7 +168,7 @@ impl<'a> Islands<'a> {
                 }
                 panic!("not equal in time");
             }
-            thread::sleep(Duration::from_millis(200));
+            pause(200);
         }
     }
 }
@@ -194,7 +194,7 @@ fn write(islands: &Islands<'_>, writer: usize, seed: u64) -> Told {
         if client.is_none() {
             client = islands.client(writer);
             if client.is_none() {
-                thread::sleep(Duration::from_millis(5));
+                pause(5);
                 continue;
             }
         }
@@ -231,7 +231,7 @@ fn write(islands: &Islands<'_>, writer: usize, seed: u64) -> Told {
             Some(answer) => assert_eq!(answer.status, 503, "{answer:?}"),
             None => client = None,
         }
-        thread::sleep(Duration::from_millis(random.u64(0..4)));
+        pause(random.u64(0..4));
     }
     told
 }
@@ -242,7 +242,7 @@ fn disturb(islands: &Islands<'_>, seed: u64, time: Duration) {
     let until = Instant::now() + time;
     let links: Vec<&Link> = islands.links.values().collect();
     while Instant::now() < until {
-        thread::sleep(Duration::from_millis(random.u64(50..800)));
+        pause(random.u64(50..800));
         match random.u8(0..6) {
             0 => islands.kill(random.usize(0..NODES)),
             1..=3 => random.choice(&links).unwrap().open.store(false, Ordering::SeqCst),
@@ -255,9 +255,19 @@ fn disturb(islands: &Islands<'_>, seed: u64, time: Duration) {
     islands.over.store(true, Ordering::SeqCst);
 }
 
+#[expect(clippy::disallowed_methods, reason = "processes of their own take real time")]
+fn pause(milliseconds: u64) {
+    thread::sleep(Duration::from_millis(milliseconds));
+}
+
+#[expect(clippy::disallowed_methods, reason = "how much to test is said by who runs the test")]
+fn seeds() -> Option<u64> {
+    env::var("TOMBOLO_ISLANDS").ok().map(|count| count.parse().unwrap())
+}
+
 #[test]
 fn nodes_that_are_cut_off_and_killed_hold_the_same_in_the_end() {
-    let seeds = env::var("TOMBOLO_ISLANDS").ok().map(|count| count.parse::<u64>().unwrap());
+    let seeds = seeds();
     let time = Duration::from_secs(if seeds.is_some() { 60 } else { 8 });
     for seed in 0..seeds.unwrap_or(1) {
         let folder = tempfile::tempdir().unwrap();

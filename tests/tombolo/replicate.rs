@@ -32,7 +32,8 @@ impl Island {
     }
 
     async fn on(engine: Arc<dyn Engine>, listen: &str, secret: &[u8]) -> Self {
-        let options = Options { secret: Secret(secret.to_vec()), shards: 1, ..Options::default() };
+        let secret = Secret(secret.to_vec());
+        let options = Options { secret, shards: 1, sketch_cells: 64, ..Options::default() };
         let node = Node::start(options, engine).unwrap();
         let listener = TcpListener::bind(listen).await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -189,6 +190,44 @@ async fn what_was_written_apart_becomes_equal_when_they_meet() {
     b.put("notes/later", "{}").await;
     equal(&[&a, &b], 342).await;
     assert_eq!(a.all().await[&name("notes/20")].1, 1, "both values are there");
+    a.stop().await;
+    b.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn more_than_a_sketch_tells_is_found_in_slices() {
+    let (mut a, b) = (Island::new().await, Island::new().await);
+    for island in [&a, &b] {
+        for key in 0..150 {
+            island.put(&format!("notes/{}-{key}", island.address), "{}").await;
+        }
+    }
+    a.join(vec![b.peer()]);
+    equal(&[&a, &b], 300).await;
+    a.stop().await;
+    b.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_scoped_link_shares_its_collections_and_runs_no_rounds_when_idle() {
+    let (mut a, b) = (Island::new().await, Island::new().await);
+    for island in [&a, &b] {
+        island.put("shared/here", &format!(r#"{{"{}":1}}"#, island.address.port())).await;
+        island.put(&format!("own/{}", island.address), "{}").await;
+    }
+    let shared = vec!["shared".parse().unwrap()];
+    a.join(vec![PeerOptions { collections: Some(shared), ..b.peer() }]);
+    let here = name("shared/here");
+    while a.all().await[&here] != b.all().await[&here] {
+        time::sleep(Duration::from_millis(20)).await;
+    }
+    // Whatever was on its way has come.
+    time::sleep(Duration::from_secs(12)).await;
+    let before = a.node.peer_statuses().remove(0);
+    time::sleep(Duration::from_secs(40)).await;
+    let after = a.node.peer_statuses().remove(0);
+    assert_eq!((after.in_sync, after.rounds), (Some(true), before.rounds));
+    assert_eq!((a.all().await.len(), b.all().await.len()), (2, 2));
     a.stop().await;
     b.stop().await;
 }

@@ -81,7 +81,7 @@ impl Node {
             "heartbeat" => self.answer_beat(body, &member).await,
             "push" => self.answer_push(body, &member).await,
             "feed" => self.answer_feed(body, &member).await,
-            "sketch" => self.answer_sketch(body, &member),
+            "sketch" => self.answer_sketch(body, &member).await,
             "docs" => self.answer_docs(body, &member).await,
             _ => Err(Reason::BadMessage.because("nothing of that name is answered")),
         }
@@ -181,13 +181,16 @@ impl Node {
         }
     }
 
-    fn answer_sketch(&self, body: &[u8], member: &Member) -> Result<Vec<u8>, Refused> {
+    async fn answer_sketch(&self, body: &[u8], member: &Member) -> Result<Vec<u8>, Refused> {
         let ask = Ask::decode(body).map_err(|error| bad(&error))?;
         let key = self.ledger().key();
-        let set = match &ask {
-            Ask::What { set, .. } | Ask::More { set, .. } => *set,
+        let (set, slice) = match &ask {
+            Ask::What { set, slice, .. } | Ask::More { set, slice, .. } => (*set, slice),
         };
-        let shared = (member.scope.set(key) == set).then(|| self.ledger().summary(set)).flatten();
+        let shared = match member.scope.set(key) == set {
+            true => self.cells(&member.scope, slice).await.map_err(|error| refused(&error))?,
+            false => None,
+        };
         let told = answer(shared.as_deref(), key, &ask);
         Ok(told.encode())
     }

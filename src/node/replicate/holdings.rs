@@ -4,7 +4,7 @@ use crate::node::{Error, Node, read::blocking};
 use crate::{
     ident::{DocumentId, Name, Version},
     store::Store,
-    sync::{Held, Holdings, POSITIONS_MAX, Parcel, Scope, SetId},
+    sync::{Cell, Held, Holdings, POSITIONS_MAX, Parcel, Scope, SetId, Slice},
 };
 use std::{collections::BTreeMap, ops::ControlFlow, sync::Arc};
 
@@ -31,6 +31,22 @@ impl Holdings for Fetched {
 }
 
 impl Node {
+    /// The cells of a slice of what is shared; `None`: they are not summed up yet.
+    ///
+    /// # Errors
+    /// `Internal`.
+    pub(super) async fn cells(
+        &self,
+        scope: &Scope,
+        slice: &Slice,
+    ) -> Result<Option<Vec<Cell>>, Error> {
+        if slice.is_whole() {
+            return Ok(self.ledger().summary(scope.set(self.ledger().key())));
+        }
+        let (node, scope, slice) = (self.clone(), scope.clone(), slice.clone());
+        blocking(move || Ok(Some(node.ledger().slice(&scope, &slice, node.store())?))).await
+    }
+
     /// What is held at positions.
     ///
     /// # Errors

@@ -1,7 +1,12 @@
 //! The peers that are configured, and how each fares.
 
 use crate::node::members::{PeerOptions, Terms};
-use crate::{ident::NodeId, metric::Counter, peer, sync::SketchKey};
+use crate::{
+    ident::NodeId,
+    metric::Counter,
+    peer,
+    sync::{SketchKey, Slice},
+};
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -152,12 +157,24 @@ impl Peer {
             && known.unsettled.values().fold(0, |sum, one| sum ^ one.by) == difference
     }
 
-    /// Of the differences that were found, those to be settled now. All others that were remembered
-    /// are settled.
-    pub(super) fn to_settle(&self, found: &[(u64, u64)], why: &'static str) -> Vec<u64> {
+    /// Of the differences that were found in a slice, those to be settled now. All others of it that were
+    /// remembered are settled.
+    pub(super) fn to_settle(
+        &self,
+        slice: &Slice,
+        found: &[(u64, u64)],
+        why: &'static str,
+    ) -> Vec<u64> {
         let now = Instant::now();
         let mut known = self.lock();
-        let before = std::mem::take(&mut known.unsettled);
+        let mut before = BTreeMap::new();
+        known.unsettled.retain(|position, unsettled| {
+            let settled = slice.holds(*position);
+            if settled {
+                before.insert(*position, *unsettled);
+            }
+            !settled
+        });
         let mut positions = Vec::new();
         for (position, by) in found {
             let again = before.get(position).filter(|unsettled| unsettled.by == *by);

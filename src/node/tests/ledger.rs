@@ -33,7 +33,7 @@ impl Bench {
         };
         let engine = Arc::new(MemoryEngine::new());
         let (store, mut committer) = Store::open(engine, fresh, Durability::Sync).unwrap();
-        let ledger = Ledger::kept_by(&mut committer, key(), store.last_seq());
+        let ledger = Ledger::kept_by(&mut committer, key(), 1 << 12, store.last_seq());
         let random = Rng::with_seed(seed);
         Self { store, committer, ledger, tracks: BTreeMap::new(), random }
     }
@@ -101,7 +101,7 @@ impl Bench {
 
     /// The cells and the count of a set, made now by who was not there.
     fn rebuilt(&self, scope: &Scope) -> (Vec<Cell>, (Cell, u64)) {
-        let ledger = Ledger::new(key(), self.store.last_seq());
+        let ledger = Ledger::new(key(), 1 << 12, self.store.last_seq());
         assert!(ledger.make(scope, &self.store).unwrap());
         let set = scope.set(&key());
         (ledger.summary(set).unwrap(), ledger.root(set).unwrap())
