@@ -108,6 +108,10 @@ pub(crate) enum Command {
     Revert(Revert),
     /// See and settle what does not load, or broke what took it in
     Quarantine(Quarantine),
+    /// List the nodes with which a node replicates, and how each fares
+    Peers(AtNode),
+    /// Tell what a node holds and how it fares
+    Status(AtNode),
     /// Write many documents, out of files
     Import(Import),
     /// Write all documents of a collection to a file or standard output, one a line
@@ -125,6 +129,13 @@ pub(crate) enum Command {
     /// Open documents for a node
     #[command(name = DECODE, hide = true)]
     Decode(Decode),
+}
+
+/// A command that needs a node and nothing else.
+#[derive(Debug, Args)]
+pub(crate) struct AtNode {
+    #[command(flatten)]
+    pub(crate) remote: Remote,
 }
 
 /// The bounds of the documents that are opened.

@@ -4,8 +4,8 @@ use super::{
     args::{Command, CommandLine},
     backup, blame,
     client::Client,
-    conflicts, decode, diff, export, failure, get, history, import, ls, output, patch, put,
-    quarantine, revert, rm, serve, version, watch,
+    conflicts, decode, diff, export, failure, get, history, import, ls, output, patch, peers, put,
+    quarantine, revert, rm, serve, status, version, watch,
 };
 #[cfg(feature = "rocksdb")]
 use super::{check, repair, restore};
@@ -53,6 +53,8 @@ fn execute(CommandLine { voice, command }: CommandLine) -> anyhow::Result<()> {
         Command::Conflicts(line) => at_node!(conflicts, line),
         Command::Revert(line) => at_node!(revert, line),
         Command::Quarantine(line) => at_node!(quarantine, line),
+        Command::Peers(line) => at_node!(peers, line),
+        Command::Status(line) => at_node!(status, line),
         Command::Import(line) => at_node!(import, line),
         Command::Export(line) => at_node!(export, line),
         Command::Backup(line) => one_thread()?.block_on(backup::run(&line, voice)),

@@ -7,7 +7,7 @@ use super::{
     media,
     reply::{self, Answer},
 };
-use crate::node::{Figures, Health, Loaded, Node, Usage};
+use crate::node::{Figures, Health, Loaded, Node, PeerState, PeerStatus, Usage};
 use axum::http::StatusCode;
 
 const OPENMETRICS: &str = "application/openmetrics-text";
@@ -27,6 +27,7 @@ pub(crate) async fn page(call: Call) -> Answer {
     let figures = node.figures().await;
     let mut page = Page::new(dialect);
     tell_node(&mut page, node, &figures);
+    tell_peers(&mut page, &node.peer_statuses(), &figures);
     tell_writes(&mut page, &figures);
     tell_loaded(&mut page, &figures.loaded);
     if let Some((health, usage)) = figures.engine {
@@ -62,6 +63,34 @@ fn tell_node(page: &mut Page, node: &Node, figures: &Figures) {
         ("read_only", "1 once the node takes no writes.", u64::from(figures.read_only.is_some())),
     ] {
         page.family(name, Kind::Gauge, Unit::Count, help).sample(&[], value);
+    }
+}
+
+fn tell_peers(page: &mut Page, peers: &[PeerStatus], figures: &Figures) {
+    let count = |state| peers.iter().filter(|peer| peer.state == state).count() as u64;
+    page.family("peers", Kind::Gauge, Unit::Count, "Peers that are configured, by state.")
+        .sample(&[("state", "connecting")], count(PeerState::Connecting))
+        .sample(&[("state", "up")], count(PeerState::Up))
+        .sample(&[("state", "down")], count(PeerState::Down));
+    let lag = peers.iter().map(|peer| peer.lag_documents).max().unwrap_or(0);
+    let help = "Commits that a peer has not acknowledged, at most, of the peer with the most.";
+    page.family("peer_lag_documents", Kind::Gauge, Unit::Count, help).sample(&[], lag);
+    let unsettled = peers.iter().map(|peer| peer.unsettled.len() as u64).sum::<u64>();
+    let help = "Differences from peers that could not be settled.";
+    page.family("peer_unsettled", Kind::Gauge, Unit::Count, help).sample(&[], unsettled);
+    let sent = peers.iter().map(|peer| peer.bytes_sent).sum::<u64>();
+    let received = peers.iter().map(|peer| peer.bytes_received).sum::<u64>();
+    page.family("peer_bytes", Kind::Counter, Unit::Bytes, "Messages to configured peers and back.")
+        .sample(&[("direction", "sent")], sent)
+        .sample(&[("direction", "received")], received);
+    let rounds = peers.iter().map(|peer| peer.rounds).sum::<u64>();
+    let help = "Rounds that were run to find what differs.";
+    page.family("peer_rounds", Kind::Counter, Unit::Count, help).sample(&[], rounds);
+    for (name, help, value) in [
+        ("peer_changes_taken", "Changes of peers that were new.", figures.peer_changes_taken),
+        ("peer_changes_held", "Changes of peers that were here.", figures.peer_changes_held),
+    ] {
+        page.family(name, Kind::Counter, Unit::Count, help).sample(&[], value);
     }
 }
 

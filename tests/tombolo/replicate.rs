@@ -6,13 +6,14 @@ use tokio::{net::TcpListener, sync::watch, task::JoinHandle, time};
 use tombolo::{
     doc::{self, Edit, Form, Limits},
     http,
-    ident::{Name, Version},
+    ident::{IncarnationId, Name, NodeId, Version},
     node::{
         Direction, Figures, Filter, Node, Options, PeerOptions, PeerState, Precondition, Secret,
-        Since, Write, Written,
+        Since, Unheard, Write, Written,
     },
     peer::Client,
-    store::{Engine, MemoryEngine},
+    store::{Crash, Engine, MemoryEngine},
+    sync::{Envelope, MemberKey, Refused},
 };
 
 /// Longest that nodes may take to become equal, with nothing in the way: two ticks of their sketches.
@@ -230,6 +231,105 @@ async fn a_scoped_link_shares_its_collections_and_runs_no_rounds_when_idle() {
     assert_eq!((a.all().await.len(), b.all().await.len()), (2, 2));
     a.stop().await;
     b.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_comes_back_from_a_backup_gets_what_it_has_lost() {
+    let engine = Arc::new(MemoryEngine::new());
+    let secret = b"a secret that is long";
+    let mut a = Island::on(Arc::clone(&engine) as Arc<dyn Engine>, "127.0.0.1:0", secret).await;
+    let b = Island::new().await;
+    a.join(vec![b.peer()]);
+    for key in 0..20 {
+        a.put(&format!("notes/{key}"), r#"{"n":1}"#).await;
+    }
+    equal(&[&a, &b], 20).await;
+    // The backup: whatever is synced, and nothing since.
+    let backup = engine.crash(Crash::Keep { batches: 0 });
+    for key in 10..40 {
+        a.put(&format!("notes/{key}"), r#"{"n":2}"#).await;
+    }
+    equal(&[&a, &b], 40).await;
+    let held = b.all().await;
+    a.stop().await;
+    let mut a = Island::on(Arc::new(backup), "127.0.0.1:0", secret).await;
+    assert_eq!(a.all().await.len(), 20, "it is the backup");
+    a.put("notes/5", r#"{"n":3}"#).await;
+    a.join(vec![b.peer()]);
+    equal(&[&a, &b], 40).await;
+    let (mut now, mut before) = (a.all().await, held);
+    assert_ne!(now.remove(&name("notes/5")), before.remove(&name("notes/5")));
+    assert_eq!(now, before, "nothing else is another");
+    a.stop().await;
+    b.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nodes_of_two_secrets_share_nothing_and_say_so() {
+    let mut a = Island::new().await;
+    let other = Arc::new(MemoryEngine::new());
+    let b = Island::on(other, "127.0.0.1:0", b"another secret, as long").await;
+    a.put("notes/a", "{}").await;
+    a.join(vec![b.peer(), PeerOptions { name: "itself".to_owned(), ..a.peer() }]);
+    time::sleep(Duration::from_secs(1)).await;
+    for status in a.node.peer_statuses() {
+        let expected = if status.options.name == "itself" { "refused" } else { "wrong_secret" };
+        let (code, why) = status.error.unwrap();
+        assert_eq!((status.state, code), (PeerState::Down, expected), "{why}");
+    }
+    assert!(b.all().await.is_empty());
+    a.stop().await;
+    b.stop().await;
+}
+
+#[tokio::test]
+async fn what_no_member_says_is_refused_with_a_reason_and_changes_nothing() {
+    let a = Island::new().await;
+    let key = MemberKey::derived(b"a secret that is long");
+    let envelope = |number, to| Envelope {
+        node: NodeId::from_bytes([9; 16]),
+        from: IncarnationId::from_bytes([8; 16]),
+        to,
+        number,
+        seal: [0; 32],
+    };
+    let (anybody, here) = (IncarnationId::from_bytes([0; 16]), a.node.incarnation());
+    let garbage = vec![0xff; 1000];
+    let of = |number, what: &str, to, body: &[u8]| {
+        let sealed = key.seal(envelope(number, to), &format!("/_peer/{what}"), body);
+        (what.to_owned(), sealed.to_string(), body.to_vec())
+    };
+    for (reason, (what, field, body)) in [
+        // Nothing but a hello is for anybody; and this start is not the last one.
+        (1, of(1, "push", anybody, b"")),
+        (1, of(2, "sketch", IncarnationId::from_bytes([7; 16]), b"")),
+        (3, of(3, "hello", anybody, &garbage)),
+        (3, of(4, "hello", here, &[2, 11])),
+        (2, of(4, "hello", here, &[2, 11])),
+        (7, of(5, "push", here, &garbage)),
+        (7, of(6, "heartbeat", here, b"")),
+        (7, of(7, "feed", here, b"")),
+        (7, of(8, "docs", here, b"")),
+    ] {
+        let answered = a.node.answer_peer(&what, &field, body.into()).await.unwrap();
+        let request: Envelope = field.parse().unwrap();
+        assert!(key.has_sealed_answer(&request, &answered.body, answered.seal));
+        let refused = Refused::decode(&answered.body).unwrap();
+        assert_eq!(refused.reason, reason, "{what}: {}", refused.text);
+    }
+    let (what, field, body) = of(9, "hello", anybody, &garbage);
+    for (what, field, body) in [
+        ("push", &*field, &body[..]),
+        (&*what, &*field, b"another"),
+        (&*what, &*field.replace(" 9 ", " 10 "), &body),
+        (&*what, "", &body),
+        (&*what, "a b c d e", &body),
+    ] {
+        let answered = a.node.answer_peer(what, field, Bytes::copy_from_slice(body)).await;
+        assert_eq!(answered, Err(Unheard::Unsealed), "{what} {field}");
+    }
+    assert!(a.all().await.is_empty());
+    a.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
