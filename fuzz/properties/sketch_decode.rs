@@ -4,8 +4,8 @@
 use arbitrary::{Arbitrary, Result, Unstructured};
 use std::collections::{BTreeMap, BTreeSet};
 use tombolo::sync::{
-    Ask, Cell, Difference, Next, RepairAsk, RepairTold, Round, SetId, Sketch, SketchKey, Slice,
-    Told, answer, decode_parcels, encode_parcels, peel,
+    Ask, Batch, Beat, Cell, Difference, Hello, Next, Pull, RepairAsk, RepairTold, Round, SetId,
+    Sketch, SketchKey, Slice, Taken, Told, answer, decode_parcels, encode_parcels, peel,
 };
 
 const SET: SetId = SetId(1);
@@ -125,5 +125,20 @@ fn hostile(data: &[u8], key: &SketchKey) {
     }
     if let Ok(parcels) = decode_parcels(data) {
         assert_eq!(encode_parcels(&parcels), data);
+    }
+    if let Ok(hello) = Hello::decode(data) {
+        assert_eq!(hello.encode(), data);
+    }
+    if let Ok(beat) = Beat::decode(data) {
+        assert_eq!(beat.encode(), data);
+    }
+    if let Ok(batch) = Batch::decode(data) {
+        assert_eq!(batch.encode(), data);
+    }
+    if let Ok(taken) = Taken::decode(data) {
+        assert_eq!(taken.encode(), data);
+    }
+    if let Ok(pull) = Pull::decode(data) {
+        assert_eq!(pull.encode(), data);
     }
 }

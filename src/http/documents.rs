@@ -9,14 +9,19 @@ use super::{
     problem::{Code, Problem},
     reply::{self, Answer},
     version::{self, Validators, Verdict},
+    wait::WAIT_MAX,
 };
 use crate::{
     doc::{self, Edit, Form, Patch},
     ident::{Collection, Name, Version},
     node::{self, Once, Precondition, Representation, Write},
 };
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use bytes::Bytes;
+use std::time::Duration;
+
+/// How many peers hold a write, where they are fewer than were asked for.
+const REPLICATED: HeaderName = HeaderName::from_static("tombolo-replicated");
 
 /// GET and HEAD: the document, now or as it was.
 pub(crate) async fn get(call: Call, name: Name) -> Answer {
@@ -126,6 +131,8 @@ pub(crate) struct Asked {
     precondition: Precondition,
     pub(crate) message: Option<String>,
     want: Option<Representation>,
+    /// How many peers shall hold it before it is answered, and how long it waits for that.
+    replicate: Option<(usize, Duration)>,
     pub(crate) once: Option<Once>,
 }
 
@@ -143,16 +150,30 @@ impl Asked {
             Return::Summary => None,
             Return::Representation => Some(media::representation(headers)?),
         };
-        Ok(Self { base, precondition, message, want, once: None })
+        let wait = prefer::wait(headers).unwrap_or_default().min(WAIT_MAX);
+        let replicate = prefer::replicate(headers).map(|count| (count, wait));
+        Ok(Self { base, precondition, message, want, replicate, once: None })
     }
 }
 
 /// Makes a write, and tells what it did.
 pub(crate) async fn commit(api: &Api, name: &Name, asked: Asked, edit: Edit) -> Answer {
-    let Asked { base, precondition, message, want, once } = asked;
+    let Asked { base, precondition, message, want, replicate, once } = asked;
     let write = Write { edit, base, precondition, message, want, once };
     let work = api.node().write(name, write);
     let written = api.within(Code::WriteStalled, work).await?;
     let status = if written.created { StatusCode::CREATED } else { StatusCode::OK };
-    reply::written(api, status, name, want, written)
+    let mut response = reply::written(api, status, name, want, written)?;
+    if let Some((count, wait)) = replicate {
+        let held = api.node().replicated(name, count, wait).await?;
+        let headers = response.headers_mut();
+        if count <= held {
+            let applied = reply::value(format!("replicate={count}"));
+            headers.append(prefer::PREFERENCE_APPLIED, applied);
+        } else {
+            headers.insert(REPLICATED, HeaderValue::from(held));
+            *response.status_mut() = StatusCode::ACCEPTED;
+        }
+    }
+    Ok(response)
 }

@@ -39,6 +39,11 @@ pub(crate) fn wait(headers: &HeaderMap) -> Option<Duration> {
     Some(Duration::from_secs(seconds)).filter(|wait| !wait.is_zero())
 }
 
+/// By how many peers `Prefer` wants a write to be held before it is answered; `None`: by none.
+pub(crate) fn replicate(headers: &HeaderMap) -> Option<usize> {
+    preference(headers, "replicate")?.parse().ok().filter(|count| *count != 0)
+}
+
 /// The value of a preference, where it first stands.
 fn preference<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
     headers

@@ -161,7 +161,7 @@ impl Node {
         let fresh = Fresh { node: ambient.node_id(), incarnation: ambient.incarnation_id() };
         let (store, mut committer) = Store::open(engine, fresh, options.durability)?;
         let key = SketchKey::derived(&options.secret.0);
-        let ledger = Ledger::kept_by(&mut committer, key, options.sketch_cells, store.last_seq());
+        let ledger = Ledger::kept_by(&mut committer, key, options.sketch_cells, &store);
         let key = MemberKey::derived(&options.secret.0);
         let members = Members::new(key, store.node(), store.incarnation().id);
         let status = Arc::new(Status::default());

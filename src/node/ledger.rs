@@ -36,6 +36,8 @@ struct Books {
     sets: BTreeMap<SetId, Book>,
     /// All that moved up to here is entered.
     seq: u64,
+    /// What went into quarantine, as far as that is entered.
+    gone: BTreeSet<DocumentId>,
     relay: Relay,
     recent: Recent,
 }
@@ -60,22 +62,28 @@ struct Making {
 }
 
 impl Ledger {
-    /// An empty ledger of a store whose last commit is `seq`.
-    pub(super) fn new(key: SketchKey, cells: usize, seq: u64) -> Self {
+    /// An empty ledger of a store that nobody writes to yet.
+    pub(super) fn new(key: SketchKey, cells: usize, store: &Store) -> Self {
+        let (seq, gone) = (store.last_seq(), store.quarantined_documents().into_iter().collect());
         let cells = cells.clamp(Sketch::CELLS_MIN, Sketch::CELLS_MAX);
-        let books =
-            Books { sets: BTreeMap::new(), seq, relay: Relay::new(seq), recent: Recent::new(seq) };
+        let books = Books {
+            sets: BTreeMap::new(),
+            seq,
+            gone,
+            relay: Relay::new(seq),
+            recent: Recent::new(seq),
+        };
         Self { key, cells, books: Mutex::new(books), making: Mutex::default() }
     }
 
-    /// An empty ledger of a store whose last commit is `seq`, kept by its committer.
+    /// An empty ledger of a store, kept by its committer.
     pub(super) fn kept_by(
         committer: &mut Committer,
         key: SketchKey,
         cells: usize,
-        seq: u64,
+        store: &Store,
     ) -> Arc<Self> {
-        let ledger = Arc::new(Self::new(key, cells, seq));
+        let ledger = Arc::new(Self::new(key, cells, store));
         let entering = Arc::clone(&ledger);
         committer.watch(Box::new(move |moved| entering.enter(&moved)));
         ledger
@@ -96,6 +104,11 @@ impl Ledger {
         let (at, collection) = (position(name.id()), self.key.collection(name.collection()));
         let mut books = self.lock();
         books.seq = books.seq.max(*seq);
+        if is == 0 {
+            books.gone.insert(name.id());
+        } else {
+            books.gone.remove(&name.id());
+        }
         books.recent.note(name.id(), *seq, &brings.made);
         if brings.foreign {
             books.relay.note(name.id(), *seq, &brings.from);
@@ -140,7 +153,8 @@ impl Ledger {
     ) -> Result<Vec<Cell>, ReadError> {
         let mut sketch = Sketch::new(self.cells);
         store.heads(slice.first(), &mut |name, head| {
-            if scope.holds(self.key.collection(name.collection())) {
+            let shared = scope.holds(self.key.collection(name.collection()));
+            if shared && !head.quarantined {
                 let value = self.key.fingerprint(&name, &head.version);
                 sketch.change(&self.key, position(name.id()), value);
             }
@@ -211,7 +225,9 @@ impl Ledger {
         let sketch = Sketch::new(self.cells);
         let mut scanned = Scanned { sketch, documents: 0, late: BTreeSet::new(), last: 0 };
         store.heads(&[], &mut |name, head| {
-            if scope.holds(self.key.collection(name.collection())) {
+            // What is not entered yet will be, as a document that has gone: until then it is here.
+            let gone = head.quarantined && self.lock().gone.contains(&name.id());
+            if scope.holds(self.key.collection(name.collection())) && !gone {
                 if head.seq <= began {
                     let value = self.key.fingerprint(&name, &head.version);
                     scanned.sketch.change(&self.key, position(name.id()), value);

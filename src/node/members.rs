@@ -2,13 +2,13 @@
 
 use super::Ambient;
 use crate::{
-    ident::{Collection, Cursor, IncarnationId, NodeId},
+    ident::{Collection, Cursor, DocumentId, IncarnationId, NodeId},
     metric::Counter,
     peer::Url,
     sync::{Envelope, Hello, Link, MemberKey, Replays, Scope, SketchKey},
 };
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::{
         Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -18,6 +18,9 @@ use tokio::sync::watch;
 
 /// Most starts of nodes whose requests are told from repeated ones; the last are.
 const STARTS_MAX: usize = 4096;
+
+/// Most documents of which it is remembered that changes wait at a member.
+const WAITS_MAX: usize = 1 << 16;
 
 /// Which way changes go between a node and a peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,6 +85,8 @@ pub(super) struct Member {
     pub(super) kept: Option<Cursor>,
     /// It has acknowledged the feed of this node up to here.
     pub(super) acknowledged: u64,
+    /// Documents of which it has changes that wait there for others, or had.
+    pub(super) waits: BTreeSet<DocumentId>,
     /// This node pushes to it, and the last push was taken.
     pub(super) linked: bool,
 }
@@ -101,6 +106,8 @@ pub(super) struct Members {
     known: Mutex<Known>,
     /// Told whenever this node would say another hello.
     changed: watch::Sender<u64>,
+    /// Told whenever a member has acknowledged something.
+    acknowledged: watch::Sender<u64>,
 }
 
 #[derive(Debug, Default)]
@@ -124,6 +131,7 @@ impl Members {
             held: Counter::default(),
             known: Mutex::default(),
             changed: watch::Sender::new(0),
+            acknowledged: watch::Sender::new(0),
         }
     }
 
@@ -179,7 +187,15 @@ impl Members {
                     ..before.clone()
                 }
             }
-            None => Member { hello, scope, cursor: kept, kept, acknowledged: 0, linked: false },
+            None => Member {
+                hello,
+                scope,
+                cursor: kept,
+                kept,
+                acknowledged: 0,
+                waits: BTreeSet::new(),
+                linked: false,
+            },
         };
         known.members.insert(member.hello.node, member.clone());
         member
@@ -195,6 +211,35 @@ impl Members {
         if let Some(member) = self.lock().members.get_mut(&node) {
             change(member);
         }
+    }
+
+    /// Takes note of how far a member has taken in this node's feed, and of what waits there.
+    pub(super) fn acknowledge(&self, node: NodeId, seq: u64, waits: Vec<DocumentId>) {
+        self.update(node, |member| {
+            member.acknowledged = member.acknowledged.max(seq);
+            member.waits.extend(waits);
+            while WAITS_MAX < member.waits.len() {
+                member.waits.pop_first();
+            }
+        });
+        self.acknowledged.send_modify(|count| *count += 1);
+    }
+
+    /// Told whenever a member has acknowledged something.
+    pub(super) fn acknowledgements(&self) -> watch::Receiver<u64> {
+        self.acknowledged.subscribe()
+    }
+
+    /// How many members share a collection and take in this node's feed, and how many of them have
+    /// taken it in up to `seq`, a document of it included.
+    pub(super) fn confirmed(&self, collection: u64, id: DocumentId, seq: u64) -> (usize, usize) {
+        let known = self.lock();
+        let share = |member: &&Member| {
+            member.linked && member.hello.takes && member.scope.holds(collection)
+        };
+        let sharing: Vec<&Member> = known.members.values().filter(share).collect();
+        let has = |member: &&&Member| seq <= member.acknowledged && !member.waits.contains(&id);
+        (sharing.len(), sharing.iter().filter(has).count())
     }
 
     /// Takes note of whether the last push to a node was taken.

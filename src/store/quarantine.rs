@@ -187,6 +187,11 @@ impl Ward {
         self.lock().documents.contains(&id)
     }
 
+    /// All documents in it.
+    pub(super) fn documents(&self) -> Vec<DocumentId> {
+        self.lock().documents.iter().copied().collect()
+    }
+
     /// A document has left it.
     pub(super) fn leave(&self, id: DocumentId) {
         self.lock().documents.remove(&id);

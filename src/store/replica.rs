@@ -25,8 +25,8 @@ pub enum Logged {
 }
 
 impl Store {
-    /// All documents that are held, also deleted ones, whose ids begin with `first`, by their ids. Those
-    /// in quarantine and those whose heads are damaged are held no more.
+    /// All documents, also deleted ones and those in quarantine, whose ids begin with `first`, by their
+    /// ids. Those whose heads are damaged are left out.
     ///
     /// While commits go on this is of no one moment: each head is as it was when it was read.
     ///
@@ -39,11 +39,16 @@ impl Store {
                 return ControlFlow::Continue(());
             };
             match self.name(id, head.collection, &head.key) {
-                Ok(name) if !head.quarantined => visit(name, head),
-                Ok(_) | Err(_) => ControlFlow::Continue(()),
+                Ok(name) => visit(name, head),
+                Err(_) => ControlFlow::Continue(()),
             }
         })?;
         Ok(())
+    }
+
+    /// The documents that are in quarantine.
+    pub fn quarantined_documents(&self) -> Vec<DocumentId> {
+        self.ward.documents()
     }
 
     /// The changes of this node's own that a document got after `seq`.

@@ -265,6 +265,27 @@ async fn a_node_that_comes_back_from_a_backup_gets_what_it_has_lost() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_write_is_known_to_be_held_by_as_many_peers_as_hold_it() {
+    let mut islands = [Island::new().await, Island::new().await, Island::new().await];
+    mesh(&mut islands).await;
+    let [a, b, c] = islands;
+    let (one, wait) = (name("notes/one"), Duration::from_secs(20));
+    a.put("notes/one", "{}").await;
+    assert_eq!(a.node.replicated(&one, 2, wait).await, Ok(2));
+    assert_eq!(b.all().await[&one], a.all().await[&one]);
+    assert_eq!(c.all().await[&one], a.all().await[&one]);
+    c.stop().await;
+    let began = time::Instant::now();
+    a.put("notes/one", r#"{"n":1}"#).await;
+    assert_eq!(a.node.replicated(&one, 1, wait).await, Ok(1));
+    // Of the other it is known, or not yet, that it has gone: it is not waited for longer than told.
+    assert_eq!(a.node.replicated(&one, 2, Duration::from_secs(3)).await, Ok(1));
+    assert!(began.elapsed() < wait);
+    a.stop().await;
+    b.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn nodes_of_two_secrets_share_nothing_and_say_so() {
     let mut a = Island::new().await;
     let other = Arc::new(MemoryEngine::new());
@@ -280,6 +301,16 @@ async fn nodes_of_two_secrets_share_nothing_and_say_so() {
     assert!(b.all().await.is_empty());
     a.stop().await;
     b.stop().await;
+}
+
+#[tokio::test]
+async fn a_write_that_too_few_peers_hold_is_accepted_and_says_so() {
+    let client = crate::http::Client::new();
+    let alone = client.ask("PUT /v1/notes/a", &["prefer: replicate=1, wait=20"], "{}").await;
+    assert_eq!((alone.status.as_u16(), alone.field("tombolo-replicated")), (202, "0"));
+    assert_eq!(client.ask("GET /v1/notes/a", &[], "").await.status.as_u16(), 200, "it stands");
+    let none = client.ask("PUT /v1/notes/b", &["prefer: replicate=0"], "{}").await;
+    assert_eq!((none.status.as_u16(), none.field("tombolo-replicated")), (201, ""));
 }
 
 #[tokio::test]

@@ -160,7 +160,8 @@ fn held_at(
 ) -> Result<Vec<(Name, Version)>, Error> {
     let mut held = Vec::new();
     store.heads(&position.to_le_bytes(), &mut |name, head| {
-        if scope.holds(node.ledger().key().collection(name.collection())) {
+        let shared = scope.holds(node.ledger().key().collection(name.collection()));
+        if shared && !head.quarantined {
             held.push((name, head.version));
         }
         ControlFlow::Continue(())

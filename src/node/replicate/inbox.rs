@@ -2,7 +2,7 @@
 
 use crate::node::{Error, Node, read::blocking, shard::Apart};
 use crate::{
-    ident::{Cursor, NodeId},
+    ident::{Cursor, DocumentId, IncarnationId, NodeId, Version},
     store::Source,
     sync::{Batch, Offer, Parcel, Taken, Want},
 };
@@ -14,11 +14,20 @@ const WINDOW_BYTES: u32 = 1 << 20;
 /// Most documents that are on their way through the gate at once, of one batch.
 const ADMITTED_MAX: usize = 256;
 
+/// What became of a parcel.
+enum Fate {
+    Taken,
+    Waits(DocumentId),
+    Refused(DocumentId, String),
+}
+
 /// What became of parcels.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Unpacked {
     /// Documents of which nothing was taken that came, with the reason.
-    pub(super) refused: Vec<(crate::ident::DocumentId, String)>,
+    pub(super) refused: Vec<(DocumentId, String)>,
+    /// Documents some of whose changes wait for others.
+    waits: Vec<DocumentId>,
 }
 
 impl Node {
@@ -30,7 +39,7 @@ impl Node {
     pub(super) async fn take_batch(
         &self,
         from: NodeId,
-        incarnation: crate::ident::IncarnationId,
+        incarnation: IncarnationId,
         batch: Batch,
     ) -> Result<Taken, Error> {
         let member = self.members().member(from);
@@ -40,17 +49,17 @@ impl Node {
         let known = cursor.map(|cursor| cursor.seq);
         if moves && !batch.begins && known.is_none_or(|known| known < batch.from) {
             let acknowledged = known.unwrap_or(0);
-            return Ok(Taken { acknowledged, window: WINDOW_BYTES, wants: Vec::new() });
+            return Ok(Taken { acknowledged, window: WINDOW_BYTES, ..Taken::default() });
         }
-        self.unpack(batch.made, Source { node: from, made: true }).await?;
-        self.unpack(batch.relayed, Source { node: from, made: false }).await?;
+        let mut waits = self.unpack(batch.made, Source { node: from, made: true }).await?.waits;
+        waits.extend(self.unpack(batch.relayed, Source { node: from, made: false }).await?.waits);
         let wants = self.wanted(batch.offers).await?;
         let mut acknowledged = known.unwrap_or(0);
         if moves {
             acknowledged = if batch.begins { batch.to } else { batch.to.max(acknowledged) };
             self.advance(from, Cursor { incarnation, seq: acknowledged }).await?;
         }
-        Ok(Taken { acknowledged, window: WINDOW_BYTES, wants })
+        Ok(Taken { acknowledged, window: WINDOW_BYTES, wants, waits })
     }
 
     /// Takes note of how far a member's feed was taken in.
@@ -90,22 +99,23 @@ impl Node {
     ) -> Result<Unpacked, Error> {
         let admit = |parcel: Parcel| async move {
             let Parcel { name, changes, .. } = parcel;
+            let document = name.id();
             if changes.is_empty() {
-                return Ok(None);
+                return Ok(Fate::Taken);
             }
             match self.admit_from(&name, changes.into(), Some(from)).await {
                 Ok(taken) => {
                     // What waits has come, too, and is counted when it is taken or comes again.
                     self.members().taken.add(taken.taken as u64);
                     self.members().held.add(taken.held as u64);
-                    Ok(None)
+                    let waits = !taken.waiting.is_empty();
+                    Ok(if waits { Fate::Waits(document) } else { Fate::Taken })
                 }
                 Err(
                     error @ (Error::Refused(_) | Error::Damaged(_) | Error::TooManyCollections),
                 ) => {
-                    let document = name.id();
                     tracing::warn!(%document, peer = %from.node, %error, "changes are not taken");
-                    Ok(Some((document, error.to_string())))
+                    Ok(Fate::Refused(document, error.to_string()))
                 }
                 Err(error) => Err(error),
             }
@@ -113,7 +123,11 @@ impl Node {
         let mut unpacked = Unpacked::default();
         let mut admitted = stream::iter(parcels.into_iter().map(admit)).buffered(ADMITTED_MAX);
         while let Some(done) = admitted.next().await {
-            unpacked.refused.extend(done?);
+            match done? {
+                Fate::Taken => {}
+                Fate::Waits(document) => unpacked.waits.push(document),
+                Fate::Refused(document, why) => unpacked.refused.push((document, why)),
+            }
         }
         Ok(unpacked)
     }
@@ -133,7 +147,7 @@ impl Node {
                         let held = node.ledger().key().fingerprint(&name, &head.version);
                         (held != fingerprint).then_some(head.version)
                     }
-                    None => Some(crate::ident::Version::empty()),
+                    None => Some(Version::empty()),
                 };
                 wants.extend(held.map(|seen| Want { id, seen }));
             }

@@ -41,7 +41,7 @@ impl Session {
             let batch = self.node.batch_for(&member, after, start.whole_until, window).await?;
             if batch.is_empty() && !begins {
                 after = batch.to;
-                self.node.members().update(self.id, |member| member.acknowledged = after);
+                self.node.members().acknowledge(self.id, after, Vec::new());
                 if batch.end {
                     news.changed().await;
                 }
@@ -64,7 +64,7 @@ impl Session {
                 continue;
             }
             (acknowledged, after) = (to, to);
-            self.node.members().update(self.id, |member| member.acknowledged = to);
+            self.node.members().acknowledge(self.id, to, taken.waits);
             self.give(taken.wants).await?;
         }
     }

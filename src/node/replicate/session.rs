@@ -2,7 +2,7 @@
 
 use super::peers::{Peer, PeerStatus};
 use crate::{
-    ident::{IncarnationId, NodeId},
+    ident::{IncarnationId, Name, NodeId},
     node::{
         Error, Node,
         members::{Direction, Member, PeerOptions, Terms, below},
@@ -98,6 +98,36 @@ impl Node {
             peer.status(lag)
         };
         self.peers().all().into_iter().map(status).collect()
+    }
+
+    /// Waits until so many peers hold a document as it is now, durably, or for a time; gives how many do. It
+    /// does not wait for peers that there are not.
+    ///
+    /// # Errors
+    /// `Internal`.
+    pub async fn replicated(
+        &self,
+        name: &Name,
+        count: usize,
+        wait: Duration,
+    ) -> Result<usize, Error> {
+        let mut news = self.members().acknowledgements();
+        let (store, id) = (Arc::clone(self.store()), name.id());
+        let head = blocking(move || Ok(store.head(id)?)).await?;
+        let seq = head.map_or(0, |(_, head)| head.seq);
+        let collection = self.ledger().key().collection(name.collection());
+        let until = Instant::now() + wait;
+        loop {
+            let (sharing, confirmed) = self.members().confirmed(collection, id, seq);
+            if count <= confirmed || sharing < count {
+                return Ok(confirmed);
+            }
+            tokio::select! {
+                // The sender lives as long as this node.
+                _ = news.changed() => {}
+                () = time::sleep_until(until) => return Ok(confirmed),
+            }
+        }
     }
 
     /// What this node says of itself to a peer.
@@ -307,6 +337,10 @@ impl Session {
             }
             let same = mine.beat.set == theirs.set;
             self.peer.set_in_sync(same.then_some(difference.is_zero()));
+            if same && difference.is_zero() {
+                // What waited there has been taken.
+                self.node.members().update(self.id, |member| member.waits.clear());
+            }
             let acknowledged = self.member()?.acknowledged;
             self.peer.set_lagging(self.sends() && acknowledged < mine.beat.seq);
             let due = tick <= Instant::now() && !self.peer.is_known(difference.sum());

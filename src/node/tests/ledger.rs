@@ -33,7 +33,7 @@ impl Bench {
         };
         let engine = Arc::new(MemoryEngine::new());
         let (store, mut committer) = Store::open(engine, fresh, Durability::Sync).unwrap();
-        let ledger = Ledger::kept_by(&mut committer, key(), 1 << 12, store.last_seq());
+        let ledger = Ledger::kept_by(&mut committer, key(), 1 << 12, &store);
         let random = Rng::with_seed(seed);
         Self { store, committer, ledger, tracks: BTreeMap::new(), random }
     }
@@ -101,7 +101,7 @@ impl Bench {
 
     /// The cells and the count of a set, made now by who was not there.
     fn rebuilt(&self, scope: &Scope) -> (Vec<Cell>, (Cell, u64)) {
-        let ledger = Ledger::new(key(), 1 << 12, self.store.last_seq());
+        let ledger = Ledger::new(key(), 1 << 12, &self.store);
         assert!(ledger.make(scope, &self.store).unwrap());
         let set = scope.set(&key());
         (ledger.summary(set).unwrap(), ledger.root(set).unwrap())
@@ -128,7 +128,7 @@ fn what_is_kept_is_what_is_made_anew() {
             }
             for scope in &scopes {
                 assert!(bench.ledger.make(scope, &bench.store).unwrap());
-                assert_eq!(bench.kept(scope.set(&key())), bench.rebuilt(scope), "seed {seed}");
+                assert!(bench.kept(scope.set(&key())) == bench.rebuilt(scope), "seed {seed}");
             }
         }
         let [all, some] = scopes.map(|scope| bench.kept(scope.set(&key())).1);
@@ -138,7 +138,7 @@ fn what_is_kept_is_what_is_made_anew() {
 
 #[test]
 fn a_sketch_that_is_made_while_commits_go_on_is_as_if_kept_from_the_beginning() {
-    for seed in 0..40 {
+    for seed in 0..100 {
         let mut bench = Bench::new(seed);
         for _ in 0..20 {
             bench.step();
@@ -150,6 +150,8 @@ fn a_sketch_that_is_made_while_commits_go_on_is_as_if_kept_from_the_beginning() 
             bench.step();
         }
         assert!(made.join().unwrap());
-        assert_eq!(bench.kept(Scope::All.set(&key())), bench.rebuilt(&Scope::All), "seed {seed}");
+        let (kept, rebuilt) = (bench.kept(Scope::All.set(&key())), bench.rebuilt(&Scope::All));
+        assert_eq!(kept.1, rebuilt.1, "seed {seed}");
+        assert!(kept == rebuilt, "seed {seed}");
     }
 }
