@@ -234,6 +234,27 @@ async fn a_scoped_link_shares_its_collections_and_runs_no_rounds_when_idle() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_one_way_link_shows_what_it_cannot_settle_and_runs_no_rounds_when_idle() {
+    let (mut a, b) = (Island::new().await, Island::new().await);
+    a.put("notes/a", "{}").await;
+    b.put("notes/b", "{}").await;
+    a.join(vec![PeerOptions { direction: Direction::Push, ..b.peer() }]);
+    while b.all().await.len() < 2 {
+        time::sleep(Duration::from_millis(20)).await;
+    }
+    // Whatever was on its way has come, and what is left was tried.
+    time::sleep(Duration::from_secs(15)).await;
+    let before = a.node.peer_statuses().remove(0);
+    time::sleep(Duration::from_secs(38)).await;
+    let after = a.node.peer_statuses().remove(0);
+    assert_eq!((after.in_sync, after.rounds), (Some(false), before.rounds));
+    assert_eq!(after.unsettled.iter().map(|one| one.1).collect::<Vec<_>>(), ["one way"]);
+    assert_eq!(a.all().await.into_keys().collect::<Vec<_>>(), [name("notes/a")]);
+    a.stop().await;
+    b.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_comes_back_from_a_backup_gets_what_it_has_lost() {
     let engine = Arc::new(MemoryEngine::new());
     let secret = b"a secret that is long";
