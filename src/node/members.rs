@@ -8,7 +8,7 @@ use crate::{
     sync::{Envelope, Hello, Link, MemberKey, Replays, Scope, SketchKey},
 };
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeMap, VecDeque},
     sync::{
         Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -19,8 +19,8 @@ use tokio::sync::watch;
 /// Most starts of nodes whose requests are told from repeated ones; the last are.
 const STARTS_MAX: usize = 4096;
 
-/// Most documents of which it is remembered that changes wait at a member.
-const WAITS_MAX: usize = 1 << 16;
+/// Most documents of which it is remembered that a member lacks some of what it has acknowledged.
+const LACKS_MAX: usize = 1 << 16;
 
 /// Which way changes go between a node and a peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,12 +83,36 @@ pub(super) struct Member {
     pub(super) cursor: Option<Cursor>,
     /// The cursor that is stored.
     pub(super) kept: Option<Cursor>,
-    /// It has acknowledged the feed of this node up to here.
+    /// It has acknowledged the feed of this node up to here,
     pub(super) acknowledged: u64,
-    /// Documents of which it has changes that wait there for others, or had.
-    pub(super) waits: BTreeSet<DocumentId>,
+    /// from here on: what lies before is left to the sketch,
+    since: u64,
+    /// but for these documents, at these seqs: not all of their changes are part of them there.
+    lacks: BTreeMap<DocumentId, u64>,
+    /// Up to here it is known to hold all, since both summed up to the same.
+    equal: u64,
     /// This node pushes to it, and the last push was taken.
     pub(super) linked: bool,
+}
+
+impl Member {
+    /// Both summed up to the same, with all that was committed here up to a seq.
+    pub(super) fn set_equal(&mut self, seq: u64) {
+        self.equal = self.equal.max(seq);
+        self.lacks.retain(|_, at| seq < *at);
+    }
+
+    /// Whether it holds a document as it was committed last.
+    fn has(&self, id: DocumentId, seq: u64) -> bool {
+        let told = self.since < seq && seq <= self.acknowledged && !self.lacks.contains_key(&id);
+        told || seq <= self.equal
+    }
+
+    /// It was started again, and may be a backup.
+    fn forget(&mut self) {
+        (self.acknowledged, self.since, self.equal) = (0, 0, 0);
+        self.lacks.clear();
+    }
 }
 
 /// All of them.
@@ -160,6 +184,13 @@ impl Members {
         known.replays.entry(envelope.from).or_default().hear(envelope.number)
     }
 
+    /// The terms with a node: those that are configured; else all is shared both ways with whoever knows the
+    /// secret.
+    pub(super) fn agreed(&self, node: NodeId) -> Terms {
+        let any = Terms { scope: Scope::All, direction: Direction::Both };
+        self.terms(node).unwrap_or(any)
+    }
+
     /// What is configured of a node, if it was met by that.
     pub(super) fn terms(&self, node: NodeId) -> Option<Terms> {
         self.lock().terms.get(&node).cloned()
@@ -179,23 +210,17 @@ impl Members {
         let mut known = self.lock();
         let member = match known.members.get(&hello.node) {
             Some(before) => {
-                let same = before.hello.incarnation == hello.incarnation;
-                Member {
-                    acknowledged: if same { before.acknowledged } else { 0 },
-                    hello,
-                    scope,
-                    ..before.clone()
+                let mut member = Member { hello, scope, ..before.clone() };
+                if member.hello.incarnation != before.hello.incarnation {
+                    member.forget();
                 }
+                member
             }
-            None => Member {
-                hello,
-                scope,
-                cursor: kept,
-                kept,
-                acknowledged: 0,
-                waits: BTreeSet::new(),
-                linked: false,
-            },
+            None => {
+                let (cursor, linked, lacks) = (kept, false, BTreeMap::new());
+                let (acknowledged, since, equal) = (0, 0, 0);
+                Member { hello, scope, cursor, kept, acknowledged, since, lacks, equal, linked }
+            }
         };
         known.members.insert(member.hello.node, member.clone());
         member
@@ -213,13 +238,23 @@ impl Members {
         }
     }
 
-    /// Takes note of how far a member has taken in this node's feed, and of what waits there.
-    pub(super) fn acknowledge(&self, node: NodeId, seq: u64, waits: Vec<DocumentId>) {
+    /// A member is told this node's feed from a seq on.
+    pub(super) fn tell_from(&self, node: NodeId, seq: u64) {
+        self.update(node, |member| {
+            (member.since, member.acknowledged) = (seq, seq);
+            member.lacks.clear();
+        });
+    }
+
+    /// Takes note of how far a member has taken in this node's feed, and of what it lacks of that.
+    pub(super) fn acknowledge(&self, node: NodeId, seq: u64, lacks: &[DocumentId]) {
         self.update(node, |member| {
             member.acknowledged = member.acknowledged.max(seq);
-            member.waits.extend(waits);
-            while WAITS_MAX < member.waits.len() {
-                member.waits.pop_first();
+            member.lacks.extend(lacks.iter().map(|id| (*id, seq)));
+            if LACKS_MAX < member.lacks.len() {
+                // Then of all of it nothing is known.
+                member.since = seq;
+                member.lacks.clear();
             }
         });
         self.acknowledged.send_modify(|count| *count += 1);
@@ -238,7 +273,7 @@ impl Members {
             member.linked && member.hello.takes && member.scope.holds(collection)
         };
         let sharing: Vec<&Member> = known.members.values().filter(share).collect();
-        let has = |member: &&&Member| seq <= member.acknowledged && !member.waits.contains(&id);
+        let has = |member: &&&Member| member.has(id, seq);
         (sharing.len(), sharing.iter().filter(has).count())
     }
 

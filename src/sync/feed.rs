@@ -4,7 +4,7 @@
 //! message    format (1), kind (1), and
 //! 13 batch   from (u64), to (u64), begins (flag), end (flag), made: parcels, relayed: parcels,
 //!            offers: list of id (16), fingerprint (u64)
-//! 14 taken   acknowledged (u64), window (u32), wants: list of id (16), version; waits: list of id
+//! 14 taken   acknowledged (u64), window (u32), wants: list of id (16), version; lacks: list of id
 //! 15 pull    option of cursor: incarnation (16), seq (u64); wait in milliseconds (u32)
 //! 16 refused reason (u16), text
 //! ```
@@ -61,8 +61,8 @@ pub struct Taken {
     pub window: u32,
     /// What is wanted of what was offered.
     pub wants: Vec<Want>,
-    /// Documents some of whose changes wait for others, on which they rest.
-    pub waits: Vec<DocumentId>,
+    /// Documents of which not all has become part that came: it was refused, or waits for what it rests on.
+    pub lacks: Vec<DocumentId>,
 }
 
 /// What was written since?
@@ -135,7 +135,7 @@ impl Taken {
             writer.id(want.id);
             writer.version(&want.seen);
         });
-        writer.list(&self.waits, |writer, id| writer.id(*id));
+        writer.list(&self.lacks, |writer, id| writer.id(*id));
         writer.end()
     }
 
@@ -150,7 +150,7 @@ impl Taken {
             window: reader.u32()?,
             wants: reader
                 .list(20, |reader| Ok(Want { id: reader.id()?, seen: reader.version()? }))?,
-            waits: reader.list(16, Reader::id)?,
+            lacks: reader.list(16, Reader::id)?,
         };
         reader.end(taken)
     }
@@ -238,7 +238,7 @@ mod tests {
             assert_eq!(Batch::decode(&golden[..length]), Err(DecodeError::Short), "{length}");
         }
         let wants = vec![Want { id: id(6), seen: version }];
-        let taken = Taken { acknowledged: 8, window: 9, wants, waits: vec![id(5)] };
+        let taken = Taken { acknowledged: 8, window: 9, wants, lacks: vec![id(5)] };
         let golden = [
             &[1, 14, 8, 0, 0, 0, 0, 0, 0, 0, 9, 0, 0, 0, 1, 0, 0, 0][..],
             &[6; 16],

@@ -34,8 +34,8 @@ pub use hello::{Beat, Hello, LINEAGE_MAX, Link};
 pub use key::{SketchKey, position};
 pub use message::{Ask, Difference, SetId, Slice, Told};
 pub use repair::{
-    Held, Holdings, POSITIONS_MAX, Parcel, RepairAsk, RepairTold, answer_repair, decode_parcels,
-    encode_parcels, give_back,
+    Held, Holdings, POSITIONS_MAX, Parcel, REPAIR_BYTES_MAX, RepairAsk, RepairTold, answer_repair,
+    decode_parcels, encode_parcels, give_back,
 };
 pub use round::{Next, Round, RoundError, answer};
 pub use scope::Scope;

@@ -29,7 +29,7 @@ use super::{
 use crate::ident::{DocumentId, Name, Version};
 
 /// An answer ends behind the document with which it has as many bytes of changes.
-const BYTES_MAX: usize = 1 << 20;
+pub const REPAIR_BYTES_MAX: usize = 1 << 20;
 /// Most positions of one question.
 pub const POSITIONS_MAX: usize = 512;
 
@@ -98,7 +98,7 @@ pub fn answer_repair<H: Holdings>(held: &H, ask: &RepairAsk) -> Result<RepairTol
     let mut told = RepairTold { positions: 0, parcels: Vec::new() };
     let mut bytes = 0;
     for Held { position, documents } in ask.held.iter().take(POSITIONS_MAX) {
-        if BYTES_MAX <= bytes {
+        if REPAIR_BYTES_MAX <= bytes {
             break;
         }
         told.positions += 1;

@@ -6,7 +6,7 @@ use tokio::{net::TcpListener, sync::watch, task::JoinHandle, time};
 use tombolo::{
     doc::{self, Edit, Form, Limits},
     http,
-    ident::{IncarnationId, Name, NodeId, Version},
+    ident::{DocumentId, IncarnationId, Name, NodeId, Version},
     node::{
         Direction, Figures, Filter, Node, Options, PeerOptions, PeerState, Precondition, Secret,
         Since, Unheard, Write, Written,
@@ -205,6 +205,58 @@ async fn more_than_a_sketch_tells_is_found_in_slices() {
     }
     a.join(vec![b.peer()]);
     equal(&[&a, &b], 300).await;
+    a.stop().await;
+    b.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_document_that_cannot_be_taken_holds_up_no_other() {
+    let mut islands = [Island::new().await, Island::new().await];
+    let [a, b] = &islands;
+    // Two names of one foreign id, each on a node of its own.
+    let id = DocumentId::from_bytes([0x41; 16]).to_bs58check();
+    a.put(&format!("one/{id}"), r#"{"on":"a"}"#).await;
+    b.put(&format!("two/{id}"), r#"{"on":"b"}"#).await;
+    mesh(&mut islands).await;
+    let [a, b] = &islands;
+    // From here on each has a cursor in the other's feed.
+    for island in [a, b] {
+        let first = format!("notes/first-{}", island.address);
+        island.put(&first, "{}").await;
+        assert_eq!(island.node.replicated(&name(&first), 1, SOON).await, Ok(1));
+    }
+    a.put(&format!("one/{id}"), r#"{"on":"a","again":1}"#).await;
+    for key in 0..10 {
+        a.put(&format!("notes/a{key}"), "{}").await;
+        b.put(&format!("notes/b{key}"), "{}").await;
+    }
+    let held = a.node.replicated(&name(&format!("one/{id}")), 1, Duration::from_secs(2)).await;
+    assert_eq!(held, Ok(0), "what is refused is not held");
+    let until = time::Instant::now() + SOON;
+    while a.all().await.len() < 23 || b.all().await.len() < 23 {
+        assert!(time::Instant::now() < until, "{:?}", a.node.peer_statuses());
+        time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(a.node.replicated(&name("notes/a9"), 1, Duration::from_secs(5)).await, Ok(1));
+    for island in islands {
+        island.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_one_message_cannot_carry_is_given_back_in_several() {
+    let (mut a, b) = (Island::new().await, Island::new().await);
+    // Which no compression makes smaller.
+    let text = || -> String { (0..160 << 10).map(|_| fastrand::alphanumeric()).collect() };
+    for key in 0..16 {
+        a.put(&format!("notes/{key}"), &format!(r#"{{"text":"{}"}}"#, text())).await;
+    }
+    b.put("more/1", "{}").await;
+    b.put("more/2", "{}").await;
+    // All that differs has to be found by the sketch: the feed of neither begins before.
+    a.join(vec![b.peer()]);
+    equal(&[&a, &b], 18).await;
+    assert!(a.node.peer_statuses()[0].rounds <= 3, "{:?}", a.node.peer_statuses());
     a.stop().await;
     b.stop().await;
 }

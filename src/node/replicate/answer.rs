@@ -1,12 +1,12 @@
 //! The asked side: every message of a peer, answered from what is held. Nothing is kept of it but how far
 //! the peer's feed was taken in.
 
-use super::{Reason, refused, session::any};
+use super::{Reason, outbox::BYTES_MAX, refused};
 use crate::{
-    ident::{IncarnationId, NodeId, Version},
+    ident::{Cursor, IncarnationId, NodeId, Version},
     node::{Error, Filter, Node, members::Member},
     sync::{
-        Ask, Batch, Beat, DecodeError, Envelope, Hello, Pull, Refused, RepairAsk, answer,
+        Ask, Batch, Beat, DecodeError, Envelope, Hello, Parcel, Pull, Refused, RepairAsk, answer,
         answer_repair,
     },
 };
@@ -95,14 +95,13 @@ impl Node {
         if hello.key != self.ledger().key().id() {
             return Err(Reason::OtherKey.because("the keys of the sketch are others"));
         }
-        let terms = self.members().terms(from);
-        let (drives, terms) = (terms.is_some(), terms.unwrap_or_else(any));
+        let terms = self.members().agreed(from);
         let kept = self.kept_cursor(from).await.map_err(|error| refused(&error))?;
         let member = self.members().greet(hello, &terms.scope, kept);
         if member.scope.is_empty() {
             return Err(Reason::NotShared.because("no collection is shared"));
         }
-        let hello = self.hello_for(Some(from), &terms, drives, &member.scope).await;
+        let hello = self.hello_to(&member).await;
         Ok(hello.map_err(|error| refused(&error))?.encode())
     }
 
@@ -113,7 +112,7 @@ impl Node {
             && cursor.incarnation == start
             && cursor.seq < beat.told
         {
-            let cursor = crate::ident::Cursor { seq: beat.told, ..cursor };
+            let cursor = Cursor { seq: beat.told, ..cursor };
             self.advance(from, cursor).await.map_err(|error| refused(&error))?;
         }
         self.members().update(from, |member| {
@@ -127,11 +126,11 @@ impl Node {
     async fn answer_push(&self, body: &[u8], member: &Member) -> Result<Vec<u8>, Refused> {
         let mut batch = Batch::decode(body).map_err(|error| bad(&error))?;
         let from = member.hello.node;
-        let terms = self.members().terms(from).unwrap_or_else(any);
+        let terms = self.members().agreed(from);
         if !terms.direction.takes() {
             return Err(Reason::NotShared.because("nothing is taken from this node"));
         }
-        let shared = |parcel: &crate::sync::Parcel| {
+        let shared = |parcel: &Parcel| {
             member.scope.holds(self.ledger().key().collection(parcel.name.collection()))
         };
         batch.made.retain(shared);
@@ -142,7 +141,7 @@ impl Node {
 
     async fn answer_feed(&self, body: &[u8], member: &Member) -> Result<Vec<u8>, Refused> {
         let pull = Pull::decode(body).map_err(|error| bad(&error))?;
-        let terms = self.members().terms(member.hello.node).unwrap_or_else(any);
+        let terms = self.members().agreed(member.hello.node);
         if !terms.direction.sends() {
             return Err(Reason::NotShared.because("nothing is told to this node"));
         }
@@ -162,8 +161,7 @@ impl Node {
                 let (from, to) = (start.after, start.after);
                 return Ok(Batch { from, to, end: true, ..Batch::default() }.encode());
             }
-            let most = super::outbox::BYTES_MAX;
-            let batch = self.batch_for(&member, after, start.whole_until, most).await;
+            let batch = self.batch_for(&member, after, start.whole_until, BYTES_MAX).await;
             let batch = batch.map_err(|error| refused(&error))?;
             let waits = batch.is_empty() && !start.begins;
             after = batch.to;
@@ -200,7 +198,7 @@ impl Node {
         if ask.set != member.scope.set(self.ledger().key()) {
             return Err(Reason::NotShared.because("another set is shared"));
         }
-        let terms = self.members().terms(member.hello.node).unwrap_or_else(any);
+        let terms = self.members().agreed(member.hello.node);
         if !terms.direction.sends() {
             return Err(Reason::NotShared.because("nothing is told to this node"));
         }

@@ -1,21 +1,28 @@
 //! What is held at positions, and the changes that somebody lacks, read before the pure room asks.
 
-use crate::node::{Error, Node, read::blocking};
 use crate::{
     ident::{DocumentId, Name, Version},
+    node::{Error, Node, read::blocking},
     store::Store,
-    sync::{Cell, Held, Holdings, POSITIONS_MAX, Parcel, Scope, SetId, Slice},
+    sync::{
+        Cell, Held, Holdings, POSITIONS_MAX, Parcel, REPAIR_BYTES_MAX, Scope, SetId, Slice, Want,
+    },
 };
 use std::{collections::BTreeMap, ops::ControlFlow, sync::Arc};
-
-/// Changes are read until there are as many bytes.
-const BYTES_MAX: usize = 1 << 20;
 
 /// What was read of a store.
 #[derive(Debug, Default)]
 pub(super) struct Fetched {
     at: BTreeMap<u64, Vec<(Name, Version)>>,
     changes: BTreeMap<Name, Vec<u8>>,
+    positions: usize,
+}
+
+impl Fetched {
+    /// For how many positions, from the first on, everything was read.
+    pub(super) fn positions(&self) -> usize {
+        self.positions
+    }
 }
 
 impl Holdings for Fetched {
@@ -81,9 +88,10 @@ impl Node {
         let mut fetched = Fetched { at, ..Fetched::default() };
         let mut bytes = 0;
         for position in positions {
-            if BYTES_MAX <= bytes {
+            if REPAIR_BYTES_MAX <= bytes {
                 break;
             }
+            fetched.positions += 1;
             for (name, version) in fetched.at.get(&position).cloned().unwrap_or_default() {
                 let seen = seen(name.id());
                 if seen == version {
@@ -100,7 +108,7 @@ impl Node {
     /// The changes of a document that a version has not seen; nothing of one that cannot be read.
     ///
     /// # Errors
-    /// `Internal`, `Stopping`.
+    /// `Stalled`, `Stopping`.
     pub(super) async fn lacking(&self, name: &Name, seen: Version) -> Result<Vec<u8>, Error> {
         if seen.is_empty() {
             let (store, name) = (Arc::clone(self.store()), name.clone());
@@ -116,8 +124,12 @@ impl Node {
         }
         match self.changes_since(name, seen).await {
             Ok(reading) => Ok(reading.body.to_vec()),
-            Err(Error::NotFound | Error::Damaged(_)) => Ok(Vec::new()),
-            Err(error) => Err(error),
+            Err(error @ (Error::Stalled | Error::Stopping)) => Err(error),
+            // One bad document is one bad document.
+            Err(error) => {
+                tracing::error!(document = %name.id(), %error, "cannot be sent to a peer");
+                Ok(Vec::new())
+            }
         }
     }
 
@@ -128,16 +140,17 @@ impl Node {
     pub(super) async fn parcels(
         &self,
         scope: &Scope,
-        wants: &[crate::sync::Want],
+        wants: &[Want],
     ) -> Result<(Vec<Parcel>, usize), Error> {
         let (mut parcels, mut bytes, mut done) = (Vec::new(), 0, 0);
         for want in wants {
-            if BYTES_MAX <= bytes {
+            if REPAIR_BYTES_MAX <= bytes {
                 break;
             }
             done += 1;
             let (store, id) = (Arc::clone(self.store()), want.id);
-            let Some((name, head)) = blocking(move || Ok(store.head(id)?)).await? else { continue };
+            let head = blocking(move || Ok(store.head(id)?)).await;
+            let Ok(Some((name, head))) = head else { continue };
             let collection = self.ledger().key().collection(name.collection());
             if head.quarantined || !scope.holds(collection) {
                 continue;

@@ -1,8 +1,8 @@
 //! What a peer sent: through the gate, all documents at once, and then its cursor moves.
 
-use crate::node::{Error, Node, read::blocking, shard::Apart};
 use crate::{
     ident::{Cursor, DocumentId, IncarnationId, NodeId, Version},
+    node::{Error, Node, read::blocking, shard::Apart},
     store::Source,
     sync::{Batch, Offer, Parcel, Taken, Want},
 };
@@ -11,6 +11,8 @@ use std::sync::Arc;
 
 /// Bytes of changes that a batch may hold.
 const WINDOW_BYTES: u32 = 1 << 20;
+/// A cursor is stored whenever it has moved so far.
+const KEPT_EVERY: u64 = 1024;
 /// Most documents that are on their way through the gate at once, of one batch.
 const ADMITTED_MAX: usize = 256;
 
@@ -18,14 +20,14 @@ const ADMITTED_MAX: usize = 256;
 enum Fate {
     Taken,
     Waits(DocumentId),
-    Refused(DocumentId, String),
+    Refused(DocumentId),
 }
 
 /// What became of parcels.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Unpacked {
-    /// Documents of which nothing was taken that came, with the reason.
-    pub(super) refused: Vec<(DocumentId, String)>,
+    /// Documents of which nothing was taken that came.
+    pub(super) refused: Vec<DocumentId>,
     /// Documents some of whose changes wait for others.
     waits: Vec<DocumentId>,
 }
@@ -34,8 +36,8 @@ impl Node {
     /// Takes a batch of a member's feed.
     ///
     /// # Errors
-    /// `ReadOnly`, `DiskFull`, `WritesStopped`, `Stalled`, `Stopping`, `Internal`: what was taken stays, and
-    /// the batch is not acknowledged.
+    /// `ReadOnly`, `DiskFull`, `WritesStopped`, `Stalled`, `Stopping`: what was taken stays, and the batch is
+    /// not acknowledged.
     pub(super) async fn take_batch(
         &self,
         from: NodeId,
@@ -51,15 +53,16 @@ impl Node {
             let acknowledged = known.unwrap_or(0);
             return Ok(Taken { acknowledged, window: WINDOW_BYTES, ..Taken::default() });
         }
-        let mut waits = self.unpack(batch.made, Source { node: from, made: true }).await?.waits;
-        waits.extend(self.unpack(batch.relayed, Source { node: from, made: false }).await?.waits);
+        let made = self.unpack(batch.made, Source { node: from, made: true }).await?;
+        let relayed = self.unpack(batch.relayed, Source { node: from, made: false }).await?;
+        let lacks = [made.refused, made.waits, relayed.refused, relayed.waits].concat();
         let wants = self.wanted(batch.offers).await?;
         let mut acknowledged = known.unwrap_or(0);
         if moves {
             acknowledged = if batch.begins { batch.to } else { batch.to.max(acknowledged) };
             self.advance(from, Cursor { incarnation, seq: acknowledged }).await?;
         }
-        Ok(Taken { acknowledged, window: WINDOW_BYTES, wants, waits })
+        Ok(Taken { acknowledged, window: WINDOW_BYTES, wants, lacks })
     }
 
     /// Takes note of how far a member's feed was taken in.
@@ -112,12 +115,17 @@ impl Node {
                     Ok(if waits { Fate::Waits(document) } else { Fate::Taken })
                 }
                 Err(
-                    error @ (Error::Refused(_) | Error::Damaged(_) | Error::TooManyCollections),
-                ) => {
+                    error @ (Error::ReadOnly(_)
+                    | Error::DiskFull
+                    | Error::WritesStopped
+                    | Error::Stalled
+                    | Error::Stopping),
+                ) => Err(error),
+                // One bad document is one bad document, also where a defect is met.
+                Err(error) => {
                     tracing::warn!(%document, peer = %from.node, %error, "changes are not taken");
-                    Ok(Fate::Refused(document, error.to_string()))
+                    Ok(Fate::Refused(document))
                 }
-                Err(error) => Err(error),
             }
         };
         let mut unpacked = Unpacked::default();
@@ -126,7 +134,7 @@ impl Node {
             match done? {
                 Fate::Taken => {}
                 Fate::Waits(document) => unpacked.waits.push(document),
-                Fate::Refused(document, why) => unpacked.refused.push((document, why)),
+                Fate::Refused(document) => unpacked.refused.push(document),
             }
         }
         Ok(unpacked)
@@ -141,13 +149,14 @@ impl Node {
         blocking(move || {
             let mut wants = Vec::new();
             for Offer { id, fingerprint } in offers {
-                let held = match store.head(id)? {
-                    Some((_, head)) if head.quarantined => continue,
-                    Some((name, head)) => {
+                let held = match store.head(id) {
+                    Err(_) => continue,
+                    Ok(Some((_, head))) if head.quarantined => continue,
+                    Ok(Some((name, head))) => {
                         let held = node.ledger().key().fingerprint(&name, &head.version);
                         (held != fingerprint).then_some(head.version)
                     }
-                    None => Some(Version::empty()),
+                    Ok(None) => Some(Version::empty()),
                 };
                 wants.extend(held.map(|seen| Want { id, seen }));
             }
@@ -156,6 +165,3 @@ impl Node {
         .await
     }
 }
-
-/// A cursor is stored whenever it has moved so far.
-const KEPT_EVERY: u64 = 1024;

@@ -6,10 +6,13 @@ use super::{
     session::{ANSWER_TIME, End, Session},
 };
 use crate::{
-    ident::Version,
+    ident::DocumentId,
     node::Filter,
     peer,
-    sync::{Batch, POSITIONS_MAX, Pull, RepairAsk, RepairTold, Taken, Want, position},
+    store::Source,
+    sync::{
+        Batch, POSITIONS_MAX, Pull, RepairAsk, RepairTold, Scope, Taken, Want, give_back, position,
+    },
 };
 use std::{collections::BTreeMap, convert::Infallible, time::Duration};
 use tokio::time;
@@ -35,13 +38,14 @@ impl Session {
         let mut news = self.node.subscribe(Filter::default()).ok_or_else(busy)?;
         let start = self.node.start_for(&self.member()?);
         let (mut acknowledged, mut after, mut begins) = (start.after, start.after, start.begins);
+        self.node.members().tell_from(self.id, start.after);
         let (mut window, mut rewinds) = (BYTES_MAX, 0);
         loop {
             let member = self.member()?;
             let batch = self.node.batch_for(&member, after, start.whole_until, window).await?;
             if batch.is_empty() && !begins {
                 after = batch.to;
-                self.node.members().acknowledge(self.id, after, Vec::new());
+                self.node.members().acknowledge(self.id, after, &[]);
                 if batch.end {
                     news.changed().await;
                 }
@@ -64,14 +68,14 @@ impl Session {
                 continue;
             }
             (acknowledged, after) = (to, to);
-            self.node.members().acknowledge(self.id, to, taken.waits);
-            self.give(taken.wants).await?;
+            let lacks = [taken.lacks, self.give(taken.wants).await?].concat();
+            self.node.members().acknowledge(self.id, to, &lacks);
         }
     }
 
-    /// Sends what the peer wants of what it was offered.
-    async fn give(&self, wants: Vec<Want>) -> Result<(), End> {
-        let mut wants = &wants[..];
+    /// Sends what the peer wants of what it was offered. Gives what it lacks all the same.
+    async fn give(&self, wants: Vec<Want>) -> Result<Vec<DocumentId>, End> {
+        let (mut wants, mut lacks) = (&wants[..], Vec::new());
         while !wants.is_empty() {
             let scope = self.member()?.scope;
             let (parcels, done) = self.node.parcels(&scope, wants).await?;
@@ -79,10 +83,10 @@ impl Session {
             if !parcels.is_empty() {
                 let batch = Batch { relayed: parcels, ..Batch::default() };
                 let told = self.ask("/_peer/push", batch.encode(), ANSWER_TIME).await?;
-                Taken::decode(&told)?;
+                lacks.extend(Taken::decode(&told)?.lacks);
             }
         }
-        Ok(())
+        Ok(lacks)
     }
 
     /// Asks the peer for what is committed there, as long as it does not push it itself.
@@ -142,27 +146,43 @@ impl Session {
                 return Err(peer::Error::Senseless(why).into());
             }
             let done = usize::try_from(told.positions).unwrap_or(usize::MAX).min(asked.len());
-            let from = crate::store::Source { node: self.id, made: false };
+            let from = Source { node: self.id, made: false };
             if self.peer.terms.direction.takes() {
                 let unpacked = self.node.unpack(told.parcels.clone(), from).await?;
-                for (document, _) in unpacked.refused {
+                for document in unpacked.refused {
                     self.peer.explain(position(document), "refused");
                 }
             }
             if giving == Giving::Back {
-                let seen = |id| {
-                    let theirs = told.parcels.iter().find(|parcel| parcel.name.id() == id);
-                    theirs.map_or_else(Version::empty, |parcel| parcel.version.clone())
-                };
-                let fetched = self.node.fetch(&scope, &asked[..done], seen).await?;
-                let back = crate::sync::give_back(&fetched, &ask, &told)?;
-                if !back.is_empty() {
-                    let batch = Batch { relayed: back, ..Batch::default() };
-                    let told = self.ask("/_peer/push", batch.encode(), ANSWER_TIME).await?;
-                    Taken::decode(&told)?;
-                }
+                let held = ask.held[..done].to_vec();
+                self.give_back(&scope, RepairAsk { set, held }, &told).await?;
             }
             left = &left[done..];
+        }
+        Ok(())
+    }
+
+    /// Sends what the peer's answer shows it to lack, in as many messages as that takes.
+    async fn give_back(
+        &self,
+        scope: &Scope,
+        mut ask: RepairAsk,
+        told: &RepairTold,
+    ) -> Result<(), End> {
+        let theirs: BTreeMap<_, _> =
+            told.parcels.iter().map(|parcel| (parcel.name.id(), &parcel.version)).collect();
+        let seen = |id| theirs.get(&id).copied().cloned().unwrap_or_default();
+        while !ask.held.is_empty() {
+            let positions: Vec<u64> = ask.held.iter().map(|held| held.position).collect();
+            let fetched = self.node.fetch(scope, &positions, seen).await?;
+            let rest = ask.held.split_off(fetched.positions());
+            let back = give_back(&fetched, &ask, told)?;
+            if !back.is_empty() {
+                let batch = Batch { relayed: back, ..Batch::default() };
+                let told = self.ask("/_peer/push", batch.encode(), ANSWER_TIME).await?;
+                Taken::decode(&told)?;
+            }
+            ask.held = rest;
         }
         Ok(())
     }

@@ -5,11 +5,11 @@ use crate::{
     ident::{IncarnationId, Name, NodeId},
     node::{
         Error, Node,
-        members::{Direction, Member, PeerOptions, Terms, below},
+        members::{Member, PeerOptions, Terms, below},
         read::blocking,
     },
     peer::{self, Client},
-    sync::{Beat, Cell, Hello, LINEAGE_MAX, Scope, SetId},
+    sync::{Beat, Cell, DecodeError, Hello, LINEAGE_MAX, Scope, SetId},
 };
 use std::{convert::Infallible, future::pending, sync::Arc, time::Duration};
 use tokio::{
@@ -59,8 +59,8 @@ impl From<peer::Error> for End {
     }
 }
 
-impl From<crate::sync::DecodeError> for End {
-    fn from(error: crate::sync::DecodeError) -> Self {
+impl From<DecodeError> for End {
+    fn from(error: DecodeError) -> Self {
         Self::Failed(error.into())
     }
 }
@@ -94,7 +94,9 @@ impl Node {
         let status = |peer: Arc<Peer>| {
             let member = peer.node().and_then(|node| self.members().member(node));
             let sends = peer.terms.direction.sends();
-            let lag = member.filter(|_| sends).map_or(0, |member| last - member.acknowledged);
+            let lag = member
+                .filter(|_| sends)
+                .map_or(0, |member| last.saturating_sub(member.acknowledged));
             peer.status(lag)
         };
         self.peers().all().into_iter().map(status).collect()
@@ -172,17 +174,17 @@ impl Node {
             (None, None) => None,
         };
         let told = member.filter(|member| member.linked).map_or(0, |member| member.acknowledged);
+        // Before the sum: all that was committed up to there is in it.
+        let seq = self.store().last_seq();
         let root = self.ledger().root(set).map(|(root, _)| root).unwrap_or_default();
-        Ok(Beat { seq: self.store().last_seq(), cursor, told, set, root, state })
+        Ok(Beat { seq, cursor, told, set, root, state })
     }
 
     /// What this node would say to a member now.
     pub(super) async fn hello_to(&self, member: &Member) -> Result<Hello, Error> {
         let id = member.hello.node;
-        let terms = self.members().terms(id);
-        let drives = terms.is_some();
-        let terms = terms.unwrap_or_else(any);
-        self.hello_for(Some(id), &terms, drives, &member.scope).await
+        let drives = self.members().terms(id).is_some();
+        self.hello_for(Some(id), &self.members().agreed(id), drives, &member.scope).await
     }
 
     /// Has the sketch of a scope made, if there is none yet.
@@ -194,11 +196,6 @@ impl Node {
         let made = blocking(move || Ok(node.ledger().make(&scope, node.store())?)).await?;
         if made { Ok(()) } else { Err(Error::Stalled) }
     }
-}
-
-/// The terms of a node that is not configured, and knows the secret.
-pub(super) fn any() -> Terms {
-    Terms { scope: Scope::All, direction: Direction::Both }
 }
 
 /// Keeps up with a peer for ever.
@@ -219,11 +216,14 @@ async fn attend(node: Node, peer: Arc<Peer>, client: Client) {
         if BEAT < began.elapsed() {
             pause = PAUSE_MIN;
         }
-        if let End::Failed(error) = end {
-            let jitter = Duration::from_millis(below(node.ambient(), 100));
-            peer.failed(&error, pause + jitter);
-            time::sleep(pause + jitter).await;
-            pause = (pause * 2).min(PAUSE_MAX);
+        let jitter = Duration::from_millis(below(node.ambient(), 100));
+        match end {
+            End::Failed(error) => {
+                peer.failed(&error, pause + jitter);
+                time::sleep(pause + jitter).await;
+                pause = (pause * 2).min(PAUSE_MAX);
+            }
+            End::Renewed => time::sleep(PAUSE_MIN + jitter).await,
         }
     }
 }
@@ -338,8 +338,7 @@ impl Session {
             let same = mine.beat.set == theirs.set;
             self.peer.set_in_sync(same.then_some(difference.is_zero()));
             if same && difference.is_zero() {
-                // What waited there has been taken.
-                self.node.members().update(self.id, |member| member.waits.clear());
+                self.node.members().update(self.id, |member| member.set_equal(mine.beat.seq));
             }
             let acknowledged = self.member()?.acknowledged;
             self.peer.set_lagging(self.sends() && acknowledged < mine.beat.seq);
@@ -347,10 +346,10 @@ impl Session {
             if same && !difference.is_zero() && due && self.leads(&member) {
                 self.round(before != Some((mine.beat.seq, theirs.seq))).await?;
                 quick = quick.saturating_sub(1);
-                let jitter = below(self.node.ambient(), u64::from(TICK.subsec_millis()) + 6_000);
-                tick = Instant::now() + TICK + Duration::from_millis(jitter);
-                if quick != 0 {
-                    tick = Instant::now();
+                let jitter = Duration::from_secs(below(self.node.ambient(), TICK.as_secs() / 5));
+                tick = Instant::now();
+                if quick == 0 {
+                    tick += TICK + jitter;
                 }
             }
             before = Some((mine.beat.seq, theirs.seq));
