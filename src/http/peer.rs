@@ -5,13 +5,11 @@ use super::{
     problem::{Code, Problem},
     reply::{self, Answer},
 };
-use axum::http::{HeaderName, HeaderValue, StatusCode};
+use crate::node::{PEER_ENVELOPE, PEER_MESSAGE, PEER_SEAL};
+use axum::http::{HeaderName, StatusCode};
 
-/// The header field of a request's envelope.
-const ENVELOPE: HeaderName = HeaderName::from_static("tombolo-peer");
-/// The header field of an answer's seal: 64 hex digits.
-const SEAL: HeaderName = HeaderName::from_static("tombolo-peer-seal");
-const MESSAGE: &str = "application/vnd.tombolo";
+const ENVELOPE: HeaderName = HeaderName::from_static(PEER_ENVELOPE);
+const SEAL: HeaderName = HeaderName::from_static(PEER_SEAL);
 
 /// POST `/_peer/…`: whatever a member of the cluster asks.
 pub(crate) async fn answer(mut call: Call) -> Answer {
@@ -28,10 +26,8 @@ pub(crate) async fn answer(mut call: Call) -> Answer {
     let (body, _turn) = call.whole(call.api.options().changes_bytes_max).await?;
     let answered = call.api.node().answer_peer(&what, &envelope, body).await;
     let answered = answered.map_err(|error| unsealed(error.to_string()))?;
-    let mut response = reply::raw(StatusCode::OK, MESSAGE, answered.body.into());
-    let seal: String = answered.seal.iter().map(|byte| format!("{byte:02x}")).collect();
-    let seal = HeaderValue::try_from(seal);
-    let seal = seal.map_err(|error| Problem::defect(error.to_string()))?;
-    response.headers_mut().insert(SEAL, seal);
+    let mut response = reply::raw(StatusCode::OK, PEER_MESSAGE, answered.body.into());
+    let seal = blake3::Hash::from_bytes(answered.seal).to_string();
+    response.headers_mut().insert(SEAL, reply::value(seal));
     Ok(response)
 }

@@ -327,3 +327,58 @@ pub(super) fn below(ambient: &Ambient, end: u64) -> u64 {
     word.copy_from_slice(&ambient.chance()[..8]);
     u64::from_le_bytes(word).checked_rem(end).unwrap_or(0)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sync::{Beat, Cell, SetId};
+
+    fn hello(incarnation: u8) -> Hello {
+        let (root, set) = (Cell::default(), SetId(0));
+        Hello {
+            node: NodeId::from_bytes([1; 16]),
+            incarnation: IncarnationId::from_bytes([incarnation; 16]),
+            lineage: Vec::new(),
+            key: 0,
+            scope: Scope::All,
+            sends: true,
+            takes: true,
+            links: Vec::new(),
+            documents: 0,
+            beat: Beat { seq: 0, cursor: None, told: 0, set, root, state: 0 },
+        }
+    }
+
+    #[test]
+    fn a_member_is_known_to_hold_what_it_was_told_or_what_both_summed_up() {
+        let (own, start) = (NodeId::from_bytes([9; 16]), IncarnationId::from_bytes([9; 16]));
+        let members = Members::new(MemberKey::derived(b"a secret"), own, start);
+        let node = members.greet(hello(1), &Scope::All, None).hello.node;
+        let [one, two] = [1, 2].map(|byte| DocumentId::from_bytes([byte; 16]));
+        members.link(node, true);
+        let held = |id, seq| members.confirmed(0, id, seq);
+        // The feed is told from 10 on; what lies before is left to the sketch.
+        members.tell_from(node, 10);
+        assert_eq!(held(one, 10), (1, 0));
+        members.acknowledge(node, 12, &[two]);
+        assert_eq!(
+            [held(one, 10), held(one, 12), held(two, 12), held(one, 13)].map(|held| held.1),
+            [0, 1, 0, 0]
+        );
+        // Both summed up to the same, with all up to 11; and then up to 12.
+        members.update(node, |member| member.set_equal(11));
+        assert_eq!([held(one, 10), held(two, 11), held(two, 12)].map(|held| held.1), [1, 1, 0]);
+        members.update(node, |member| member.set_equal(12));
+        members.acknowledge(node, 20, &[]);
+        assert_eq!(held(two, 20).1, 1);
+        let many: Vec<DocumentId> =
+            (0..=LACKS_MAX as u128).map(|n| DocumentId::from_bytes(n.to_be_bytes())).collect();
+        members.acknowledge(node, 30, &many);
+        assert_eq!([held(one, 30), held(one, 12), held(one, 13)].map(|held| held.1), [0, 1, 0]);
+        // Started again, it may be a backup.
+        members.greet(hello(2), &Scope::All, None);
+        assert_eq!([held(one, 10), held(one, 12), held(one, 1)].map(|held| held.1), [0, 0, 0]);
+        members.link(node, false);
+        assert_eq!(held(one, 1), (0, 0));
+    }
+}

@@ -77,6 +77,7 @@ pub use repair::repair;
 pub use replicate::{Answered, PeerStatus, State as PeerState, Unheard};
 pub use write::{Once, Precondition, Taken, Write, Written};
 
+pub use crate::peer::{ENVELOPE as PEER_ENVELOPE, MESSAGE as PEER_MESSAGE, SEAL as PEER_SEAL};
 pub use crate::store::{
     Backup, BackupError, CollectionCount, Durability, Health, Held, Usage, What,
 };

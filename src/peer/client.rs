@@ -27,7 +27,8 @@ const DETAIL_BYTES_MAX: usize = 4 << 10;
 const CONNECT_TIME: Duration = Duration::from_secs(5);
 /// How long a connection is kept that nobody uses.
 const IDLE_TIME: Duration = Duration::from_secs(30);
-const MESSAGE: &str = "application/vnd.tombolo";
+/// The media type of messages.
+pub const MESSAGE: &str = "application/vnd.tombolo";
 
 /// Where a node listens: `http://host:port`.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -7,5 +7,5 @@
 mod client;
 mod error;
 
-pub use client::{ANSWER_BYTES_MAX, Client, ENVELOPE, Post, SEAL, Url, UrlError};
+pub use client::{ANSWER_BYTES_MAX, Client, ENVELOPE, MESSAGE, Post, SEAL, Url, UrlError};
 pub use error::Error;
