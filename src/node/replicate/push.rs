@@ -26,14 +26,7 @@ const PULL_PAUSE: Duration = Duration::from_secs(1);
 
 impl Session {
     /// Tells the peer what is committed, for ever.
-    pub(super) async fn push(&self) -> End {
-        match self.push_all().await {
-            Ok(never) => match never {},
-            Err(end) => end,
-        }
-    }
-
-    async fn push_all(&self) -> Result<Infallible, End> {
+    pub(super) async fn push(&self) -> Result<Infallible, End> {
         let busy = || peer::Error::Senseless("too many wait for the feed here".to_owned());
         let mut news = self.node.subscribe(Filter::default()).ok_or_else(busy)?;
         let start = self.node.start_for(&self.member()?);
@@ -90,14 +83,7 @@ impl Session {
     }
 
     /// Asks the peer for what is committed there, as long as it does not push it itself.
-    pub(super) async fn pull(&self) -> End {
-        match self.pull_all().await {
-            Ok(never) => match never {},
-            Err(end) => end,
-        }
-    }
-
-    async fn pull_all(&self) -> Result<Infallible, End> {
+    pub(super) async fn pull(&self) -> Result<Infallible, End> {
         let mut pause = true;
         loop {
             if pause {

@@ -261,23 +261,15 @@ impl Session {
         if self.sends() {
             self.node.members().link(self.id, true);
         }
-        let push = async {
-            match self.sends() {
-                true => self.push().await,
-                false => pending().await,
-            }
-        };
-        let pull = async {
-            match self.peer.terms.direction.takes() {
-                true => self.pull().await,
-                false => pending().await,
-            }
-        };
-        tokio::select! {
-            end = self.beat(changes) => end,
+        let push = async { if self.sends() { self.push().await } else { pending().await } };
+        let takes = self.peer.terms.direction.takes();
+        let pull = async { if takes { self.pull().await } else { pending().await } };
+        let Err(end) = tokio::select! {
+            end = self.beats(changes) => end,
             end = push => end,
             end = pull => end,
-        }
+        };
+        end
     }
 
     /// Whether changes go to the peer.
@@ -309,13 +301,6 @@ impl Session {
     }
 
     /// Tells the peer that this node is there, hears the same, and runs a round where they differ.
-    async fn beat(&self, changes: watch::Receiver<u64>) -> End {
-        match self.beats(changes).await {
-            Ok(never) => match never {},
-            Err(end) => end,
-        }
-    }
-
     async fn beats(&self, mut changes: watch::Receiver<u64>) -> Result<Infallible, End> {
         let (mut tick, mut quick) = (Instant::now(), QUICK_ROUNDS_MAX);
         // Where both feeds ended; at first, what both said when they met.
