@@ -27,7 +27,11 @@ pub(crate) const ACTOR: Actor = Actor([7; 16]);
 
 /// The ids of a store's first start.
 pub(crate) fn fresh() -> Fresh {
-    Fresh { node: NodeId::from_bytes([1; 16]), incarnation: IncarnationId::from_bytes([2; 16]) }
+    Fresh {
+        node: NodeId::from_bytes([1; 16]),
+        renewed: false,
+        incarnation: IncarnationId::from_bytes([2; 16]),
+    }
 }
 
 /// The engine as the servers run it.

@@ -134,8 +134,11 @@ impl Bench {
     ) -> Self {
         let mut id = [0; 16];
         id[..8].copy_from_slice(&starts.to_le_bytes());
-        let fresh =
-            Fresh { node: NodeId::from_bytes([7; 16]), incarnation: IncarnationId::from_bytes(id) };
+        let fresh = Fresh {
+            node: NodeId::from_bytes([7; 16]),
+            renewed: false,
+            incarnation: IncarnationId::from_bytes(id),
+        };
         let shared: Arc<dyn Engine> = Arc::<MemoryEngine>::clone(&engine);
         let (store, committer) = Store::open(shared, fresh, durability).unwrap();
         assert_eq!(store.incarnations().len() as u64, starts);

@@ -174,6 +174,10 @@ pub(crate) struct Serve {
     #[arg(long, value_name = "FILE")]
     #[serde(skip)]
     pub(crate) cluster_secret_file: Option<PathBuf>,
+    /// Be another node from now on: the data is a copy of that of a node that runs, too
+    #[arg(long)]
+    #[serde(skip)]
+    pub(crate) new_node_id: bool,
     /// Read this file, and no other
     #[arg(long, value_name = "FILE", env = "TOMBOLO_CONFIG")]
     #[serde(skip)]

@@ -41,14 +41,18 @@ pub(crate) async fn run(flags: &Serve, voice: Voice) -> anyhow::Result<()> {
         signals.next().await;
     };
     tokio::select! {
-        served = serve(&config, told) => served,
+        served = serve(&config, flags.new_node_id, told) => served,
         () = twice => bail!("told to stop a second time, and stopped at once"),
     }
 }
 
 /// Serves until told to stop, over as many openings of the data as that takes.
-async fn serve(config: &Config, mut told: watch::Receiver<bool>) -> anyhow::Result<()> {
-    let mut node = start(config)?;
+async fn serve(
+    config: &Config,
+    new_node_id: bool,
+    mut told: watch::Receiver<bool>,
+) -> anyhow::Result<()> {
+    let mut node = start(config, new_node_id)?;
     let listen = config.listen;
     let listener = TcpListener::bind(listen).await.with_context(|| listen.to_string())?;
     let listener = listener.into_std()?;
@@ -143,7 +147,7 @@ async fn owner(
 async fn reopen(config: &Config, told: &mut watch::Receiver<bool>) -> anyhow::Result<Node> {
     let last = Instant::now() + REOPEN_TIME;
     loop {
-        match start(config) {
+        match start(config, false) {
             Err(error) if Instant::now() < last && !*told.borrow_and_update() => {
                 tracing::debug!("not open yet: {error:#}");
                 tokio::time::sleep(REOPEN_PAUSE).await;
@@ -154,8 +158,9 @@ async fn reopen(config: &Config, told: &mut watch::Receiver<bool>) -> anyhow::Re
 }
 
 /// The node that the configuration describes: the one place that makes one.
-fn start(config: &Config) -> anyhow::Result<Node> {
+fn start(config: &Config, new_node_id: bool) -> anyhow::Result<Node> {
     let options = Options {
+        new_node_id,
         durability: config.durability.into(),
         documents_bytes: config.cache.documents_bytes,
         min_free_bytes: config.storage.min_free_bytes,

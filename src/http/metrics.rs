@@ -86,7 +86,10 @@ fn tell_peers(page: &mut Page, peers: &[PeerStatus], figures: &Figures) {
     let rounds = peers.iter().map(|peer| peer.rounds).sum::<u64>();
     let help = "Rounds that were run to find what differs.";
     page.family("peer_rounds", Kind::Counter, Unit::Count, help).sample(&[], rounds);
+    let repaired = peers.iter().map(|peer| peer.repaired).sum::<u64>();
+    let repairs = "Documents that rounds found to differ.";
     for (name, help, value) in [
+        ("peer_documents_repaired", repairs, repaired),
         ("peer_changes_taken", "Changes of peers that were new.", figures.peer_changes_taken),
         ("peer_changes_held", "Changes of peers that were here.", figures.peer_changes_held),
     ] {

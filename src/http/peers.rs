@@ -46,6 +46,7 @@ struct Shape<'a> {
     bytes_received: u64,
     in_sync: Option<bool>,
     rounds: u64,
+    repaired: u64,
     unsettled: Vec<Unsettled>,
 }
 
@@ -95,6 +96,7 @@ impl<'a> Shape<'a> {
             bytes_received: peer.bytes_received,
             in_sync: peer.in_sync,
             rounds: peer.rounds,
+            repaired: peer.repaired,
             unsettled: unsettled.collect(),
         }
     }

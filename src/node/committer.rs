@@ -65,7 +65,13 @@ pub(super) async fn run(
     let mut messages = Vec::new();
     let mut looked = guard.status.room();
     loop {
+        // The tick first: those who write all the time would never let it come.
         tokio::select! {
+            biased;
+            _ = ticks.tick(), if unsynced => {
+                unsynced = false;
+                sync(&mut committer, &guard);
+            }
             count = prepared.recv_many(&mut messages, GROUP_MESSAGES_MAX) => {
                 if count == 0 {
                     break;
@@ -87,10 +93,6 @@ pub(super) async fn run(
                     guard.look();
                     looked = guard.status.room();
                 }
-            }
-            _ = ticks.tick(), if unsynced => {
-                unsynced = false;
-                sync(&mut committer, &guard);
             }
         }
     }

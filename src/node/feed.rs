@@ -4,7 +4,7 @@
 //! filter that somebody waits on has one *slot*; a commit wakes the slots that its document matches,
 //! so that readers of something else cost a writer nothing.
 
-use super::{Error, Node, read::blocking};
+use super::{Error, Node};
 use crate::{
     ident::{Collection, Cursor, Name, Version},
     store::{FeedEntry, FeedQuery, Store},
@@ -121,7 +121,7 @@ impl Node {
         let (store, filter) = (Arc::clone(self.store()), filter.clone());
         let node = self.clone();
         let (stretch, unmade) =
-            blocking(move || read(&node, &store, after, &filter, limit, values)).await?;
+            self.blocking(move || read(&node, &store, after, &filter, limit, values)).await?;
         match values {
             Some(most) if !unmade.is_empty() => self.make_all(stretch, &unmade, most).await,
             _ => Ok(stretch),

@@ -32,6 +32,7 @@ impl Guard {
         let mut errors = 0;
         loop {
             tokio::select! {
+                biased;
                 _ = ended.wait_for(|ended| *ended) => return,
                 _ = ticks.tick() => {}
             }

@@ -15,7 +15,7 @@ use super::{
     shard::Event,
     status::Status,
     task::{Command, Task},
-    threads::{Shards, run_thread, start_shards},
+    threads::{Executor, Shards, start_shards},
 };
 use crate::{
     doc::{Document, Form, Limits},
@@ -72,8 +72,12 @@ pub struct Options {
     /// Cells of each sketch, of 20 bytes: of about as many documents that differ from a peer's it tells
     /// at once; of more, slices of the ids are compared.
     pub sketch_cells: usize,
+    /// Whether this is another node from now on: its data is a copy of one that runs, too.
+    pub new_node_id: bool,
     /// Clock and chance.
     pub ambient: Ambient,
+    /// What runs it.
+    pub executor: Executor,
 }
 
 /// What all nodes of a cluster know, and nobody else. It is not shown.
@@ -100,7 +104,9 @@ impl Default for Options {
             decoder: Vec::new(),
             secret: Secret::default(),
             sketch_cells: Sketch::CELLS_MAX,
+            new_node_id: false,
             ambient: Ambient::machine(),
+            executor: Executor::default(),
         }
     }
 }
@@ -158,7 +164,8 @@ impl Node {
     /// The data could not be opened, or a thread not be started.
     pub fn start(options: Options, engine: Arc<dyn Engine>) -> Result<Self, StartError> {
         let ambient = &options.ambient;
-        let fresh = Fresh { node: ambient.node_id(), incarnation: ambient.incarnation_id() };
+        let (node, incarnation) = (ambient.node_id(), ambient.incarnation_id());
+        let fresh = Fresh { node, renewed: options.new_node_id, incarnation };
         let (store, mut committer) = Store::open(engine, fresh, options.durability)?;
         let key = SketchKey::derived(&options.secret.0);
         let ledger = Ledger::kept_by(&mut committer, key, options.sketch_cells, &store);
@@ -182,7 +189,7 @@ impl Node {
         let (ending, ended) = watch::channel(false);
         let (going, gone) = watch::channel(false);
         let guarding = guard.clone().run(ended);
-        run_thread("guard".to_owned(), async move {
+        options.executor.run("guard".to_owned(), async move {
             guarding.await;
             // Nobody has to be waiting for the end.
             let _ = going.send(true);
@@ -199,12 +206,11 @@ impl Node {
             watching,
             options.durability,
         );
-        run_thread("committer".to_owned(), async move {
+        options.executor.run("committer".to_owned(), async move {
             committing.await;
             // Nobody has to be waiting for the end.
             let _ = ending.send(true);
         })?;
-        let shards = Mutex::new(senders);
         let (backup, quarantining) = Default::default();
         let decoder = Decoder::new(options.decoder.clone());
         let inner = Inner {
@@ -214,7 +220,7 @@ impl Node {
             shard_metrics,
             started: Instant::now(),
             options,
-            shards,
+            shards: Mutex::new(senders),
             ended: gone,
             backup,
             quarantining,
@@ -240,6 +246,17 @@ impl Node {
     /// Clock and chance.
     pub(super) fn ambient(&self) -> &Ambient {
         &self.0.options.ambient
+    }
+
+    /// Runs what may wait for the disk, or takes long.
+    ///
+    /// # Errors
+    /// Its own; `Internal`: it did not end.
+    pub(super) async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        self.0.options.executor.blocking(work).await
     }
 
     /// Held by whoever takes something out of quarantine.
@@ -333,7 +350,7 @@ impl Node {
     pub async fn figures(&self) -> Figures {
         let Inner { store, status, metrics, .. } = &*self.0;
         let asked = Arc::clone(store);
-        let engine = read::blocking(move || Ok((asked.health()?, asked.usage()?))).await;
+        let engine = self.blocking(move || Ok((asked.health()?, asked.usage()?))).await;
         let counts = store.collections();
         let shards = self.0.shards.lock().unwrap_or_else(PoisonError::into_inner);
         let waiting = shards.iter().map(|shard| shard.max_capacity() - shard.capacity());
@@ -370,7 +387,7 @@ impl Node {
     /// # Errors
     /// `NotFound`, `Deleted`, `Damaged`, `Internal`.
     pub async fn read(&self, name: &Name) -> Result<Reading, Error> {
-        match read::view(&self.0.store, name).await? {
+        match read::view(self, name).await? {
             Found::Reading(reading) => Ok(reading),
             Found::Unmade => {
                 self.read_as(name, Representation::Json(Form::Plain), None, None).await
@@ -430,7 +447,7 @@ impl Node {
     /// `Damaged`, `Internal`; as [`Node::read_as`] where a view has to be made first.
     pub async fn list(&self, collection: &Collection, query: ListQuery) -> Result<Page, Error> {
         let values = query.values;
-        let mut page = read::list(&self.0.store, collection, query).await?;
+        let mut page = read::list(self, collection, query).await?;
         if values && page.rows.iter().any(|row| row.json.is_none()) {
             self.make_views(&mut page).await?;
         }

@@ -22,6 +22,13 @@ const STARTS_MAX: usize = 4096;
 /// Most documents of which it is remembered that a member lacks some of what it has acknowledged.
 const LACKS_MAX: usize = 1 << 16;
 
+/// Most starts of one node of which it is remembered that a later one took their place.
+const DISPLACED_MAX: usize = 16;
+
+/// How often a start says hello again after another one took its place, until it is plain that both run.
+/// One hello may have been on its way, from each of two sessions.
+const RETURNS_MIN: u32 = 3;
+
 /// Which way changes go between a node and a peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Direction {
@@ -142,6 +149,44 @@ struct Known {
     replays: BTreeMap<IncarnationId, Replays>,
     /// In the order in which they were first heard.
     starts: VecDeque<IncarnationId>,
+    rivals: BTreeMap<NodeId, Rivals>,
+}
+
+/// The starts of a node that have said hello.
+#[derive(Debug, Default)]
+struct Rivals {
+    last: Option<IncarnationId>,
+    /// Those whose place was taken.
+    displaced: VecDeque<IncarnationId>,
+    /// How often one of those came back.
+    returns: u32,
+    /// Those that run beside another one, and are not let in.
+    refused: VecDeque<IncarnationId>,
+}
+
+impl Rivals {
+    /// A start says hello. `false`: another one of the same node runs, and it is the other's place.
+    fn lets_in(&mut self, start: IncarnationId) -> bool {
+        if self.refused.contains(&start) {
+            return false;
+        }
+        let Some(last) = self.last.replace(start).filter(|last| *last != start) else {
+            return true;
+        };
+        self.returns += u32::from(self.displaced.contains(&start));
+        if !self.displaced.contains(&last) {
+            self.displaced.push_back(last);
+        }
+        if self.returns < RETURNS_MIN {
+            shorten(&mut self.displaced);
+            return true;
+        }
+        let (less, greater) = (last.min(start), last.max(start));
+        (self.last, self.returns) = (Some(less), 0);
+        self.refused.push_back(greater);
+        shorten(&mut self.refused);
+        start == less
+    }
 }
 
 impl Members {
@@ -194,6 +239,24 @@ impl Members {
     /// What is configured of a node, if it was met by that.
     pub(super) fn terms(&self, node: NodeId) -> Option<Terms> {
         self.lock().terms.get(&node).cloned()
+    }
+
+    /// A start of a node says hello. `false`: it is one of two that run on copies of the same data, and
+    /// the other has their id. Who was started again says hello no more.
+    pub(super) fn lets_in(&self, node: NodeId, start: IncarnationId) -> bool {
+        let mut known = self.lock();
+        let rivals = known.rivals.entry(node).or_default();
+        let before = rivals.refused.len();
+        let lets_in = rivals.lets_in(start);
+        if before < rivals.refused.len() {
+            tracing::error!(%node, refused = ?rivals.refused.back(), "two nodes run on copies of the same data");
+        }
+        lets_in
+    }
+
+    /// The start of a node that was refused last, since another one has its id.
+    pub(super) fn clone_of(&self, node: NodeId) -> Option<IncarnationId> {
+        self.lock().rivals.get(&node)?.refused.back().copied()
     }
 
     /// Takes note of which node a configured peer is.
@@ -321,6 +384,13 @@ impl Members {
     }
 }
 
+/// Forgets the first of too many starts.
+fn shorten(starts: &mut VecDeque<IncarnationId>) {
+    while DISPLACED_MAX < starts.len() {
+        starts.pop_front();
+    }
+}
+
 /// A number below `end`, by chance.
 pub(super) fn below(ambient: &Ambient, end: u64) -> u64 {
     let mut word = [0; 8];
@@ -347,6 +417,27 @@ mod tests {
             documents: 0,
             beat: Beat { seq: 0, cursor: None, told: 0, set, root, state: 0 },
         }
+    }
+
+    #[test]
+    fn two_that_run_on_copies_of_the_same_data_are_told_from_one_that_is_started_again() {
+        let start = |byte| IncarnationId::from_bytes([byte; 16]);
+        let mut rivals = Rivals::default();
+        // Started again and again; and once, a hello of before comes late, from each of two sessions.
+        for (hello, count) in [(1, 1), (1, 1), (5, 2), (1, 2), (5, 2), (1, 2), (7, 3), (3, 3)] {
+            assert!(rivals.lets_in(start(hello)), "{hello}, the {count}. start");
+        }
+        let mut rivals = Rivals::default();
+        let lets_in: Vec<bool> = [1, 2, 1, 2, 1, 2, 2, 1, 1, 2]
+            .iter()
+            .map(|hello| rivals.lets_in(start(*hello)))
+            .collect();
+        assert_eq!(lets_in, [true, true, true, true, true, false, false, true, true, false]);
+        assert_eq!(rivals.refused, [start(2)], "the greater one");
+        for later in 3..100 {
+            assert!(rivals.lets_in(start(later)));
+        }
+        assert_eq!(rivals.displaced.len(), DISPLACED_MAX);
     }
 
     #[test]

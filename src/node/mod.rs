@@ -75,6 +75,7 @@ pub use quarantine::Released;
 pub use read::{ListQuery, Page, Reading, Representation, Row};
 pub use repair::repair;
 pub use replicate::{Answered, PeerStatus, State as PeerState, Unheard};
+pub use threads::Executor;
 pub use write::{Once, Precondition, Taken, Write, Written};
 
 pub use crate::peer::{ENVELOPE as PEER_ENVELOPE, MESSAGE as PEER_MESSAGE, SEAL as PEER_SEAL};

@@ -2,7 +2,6 @@
 
 use super::{
     Error, Node,
-    read::blocking,
     shard::{Apart, Event},
     threads::STACK_BYTES,
 };
@@ -33,7 +32,7 @@ impl Node {
     /// `Damaged`, `Internal`.
     pub async fn quarantine(&self) -> Result<Vec<Held>, Error> {
         let store = self.store().clone();
-        blocking(move || Ok(store.quarantine()?)).await
+        self.blocking(move || Ok(store.quarantine()?)).await
     }
 
     /// One thing in quarantine, and the bytes that are kept of it; `None`: there is no such thing.
@@ -42,7 +41,7 @@ impl Node {
     /// `Damaged`, `Internal`.
     pub async fn quarantined(&self, id: QuarantineId) -> Result<Option<(Held, Vec<Bytes>)>, Error> {
         let store = self.store().clone();
-        blocking(move || Ok(store.quarantined(id)?)).await
+        self.blocking(move || Ok(store.quarantined(id)?)).await
     }
 
     /// Forgets something in quarantine, durably. A document is then one that nobody has written.

@@ -1,10 +1,10 @@
 //! Reading: views straight from the store, without Automerge and without waiting for writers.
 
-use super::Error;
+use super::{Error, Node};
 use crate::{
     doc::Form,
     ident::{Collection, Key, Name, Version},
-    store::{Cached, List, ReadError, Store, View},
+    store::{Cached, List, ReadError, View},
 };
 use bytes::Bytes;
 use std::sync::Arc;
@@ -75,13 +75,14 @@ pub(super) enum Found {
 }
 
 /// The view of a document. Waits for the disk, on another thread, only if it is not in memory.
-pub(super) async fn view(store: &Arc<Store>, name: &Name) -> Result<Found, Error> {
+pub(super) async fn view(node: &Node, name: &Name) -> Result<Found, Error> {
+    let store = node.store();
     match store.view_cached(name)? {
         Cached::Found(view) => return Ok(found(view)),
         Cached::Missing | Cached::Unknown => {}
     }
     let (store, name) = (Arc::clone(store), name.clone());
-    blocking(move || {
+    node.blocking(move || {
         match store.view(&name)? {
             Some(view) => Ok(found(view)),
             None => match store.head(name.id())? {
@@ -106,12 +107,12 @@ fn found(view: View) -> Found {
 
 /// A page of a collection. Damaged documents are left out and reported.
 pub(super) async fn list(
-    store: &Arc<Store>,
+    node: &Node,
     collection: &Collection,
     query: ListQuery,
 ) -> Result<Page, Error> {
-    let (store, collection) = (Arc::clone(store), collection.clone());
-    blocking(move || {
+    let (store, collection) = (Arc::clone(node.store()), collection.clone());
+    node.blocking(move || {
         let page = store.list(
             &collection,
             List {
@@ -133,13 +134,4 @@ pub(super) async fn list(
         Ok(Page { rows: rows.collect(), next: page.next })
     })
     .await
-}
-
-/// Runs what may wait for the disk on the runtime's blocking threads.
-pub(super) async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
-) -> Result<T, Error> {
-    tokio::task::spawn_blocking(work)
-        .await
-        .unwrap_or_else(|error| Err(Error::Internal(format!("a read did not end: {error}"))))
 }

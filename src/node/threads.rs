@@ -1,7 +1,7 @@
-//! The threads of a node.
+//! What runs a node: threads of its own, or one runtime of its caller's.
 
 use super::{
-    Options, StartError,
+    Error, Options, StartError,
     committer::Order,
     figures::ShardMetrics,
     shard::{Event, Shard, ShardOptions},
@@ -16,6 +16,58 @@ use tokio::sync::{Semaphore, mpsc};
 pub(super) const STACK_BYTES: usize = 16 << 20;
 /// Most threads of one shard that wait for the disk or help. Each keeps some memory of its own.
 const BLOCKING_THREADS_MAX: usize = 8;
+
+/// What runs the loops of a node, and what waits for its disk.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Executor {
+    /// Threads: one a loop, and some for whatever waits or takes long.
+    #[default]
+    Threads,
+    /// The runtime on which the node is started: all of it is done there, one thing after the other, so
+    /// that a simulation on one seed always does the same.
+    Caller,
+}
+
+impl Executor {
+    /// Runs a loop until its end.
+    pub(super) fn run(
+        self,
+        name: String,
+        work: impl Future<Output = ()> + Send + 'static,
+    ) -> Result<(), StartError> {
+        match self {
+            Self::Threads => run_thread(name, work),
+            Self::Caller => {
+                tokio::spawn(work);
+                Ok(())
+            }
+        }
+    }
+
+    /// Runs what may wait for the disk, or takes long.
+    ///
+    /// # Errors
+    /// Its own; `Internal`: it did not end.
+    pub(super) async fn blocking<T: Send + 'static>(
+        self,
+        work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        if self == Self::Caller {
+            return work();
+        }
+        tokio::task::spawn_blocking(work)
+            .await
+            .unwrap_or_else(|error| Err(Error::Internal(format!("a read did not end: {error}"))))
+    }
+
+    /// Has something done that takes long. Nobody waits for it here.
+    pub(super) fn hand_out(self, work: impl FnOnce() + Send + 'static) {
+        match self {
+            Self::Threads => drop(tokio::task::spawn_blocking(work)),
+            Self::Caller => work(),
+        }
+    }
+}
 
 /// The shards of a node, which run.
 pub(super) struct Shards {
@@ -63,8 +115,9 @@ pub(super) fn start_shards(
             events_sender: events_sender.clone(),
             commits: commits.clone(),
             helpers: Arc::clone(&helpers),
+            executor: options.executor,
         };
-        run_thread(format!("shard-{index}"), worker.run())?;
+        options.executor.run(format!("shard-{index}"), worker.run())?;
         senders.push(sender);
         metrics.push(counted);
         events.push(events_sender);
@@ -73,7 +126,7 @@ pub(super) fn start_shards(
 }
 
 /// Runs a loop on a thread and runtime of its own.
-pub(super) fn run_thread(
+fn run_thread(
     name: String,
     work: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), StartError> {

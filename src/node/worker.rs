@@ -5,8 +5,8 @@ use super::{
     committer::{Group, Order},
     figures::{ShardMetrics, nanoseconds},
     orphans::Nursery,
-    read::blocking,
     shard::{Effect, Event, Job, Loaded, Shard},
+    threads::Executor,
 };
 use crate::{
     doc::{Actor, Document},
@@ -49,6 +49,7 @@ pub(super) struct Worker {
     pub(super) commits: Sender<Order>,
     /// A permit for each job that runs, over all shards.
     pub(super) helpers: Arc<Semaphore>,
+    pub(super) executor: Executor,
 }
 
 impl Worker {
@@ -60,12 +61,14 @@ impl Worker {
         let mut ticks = interval_at(Instant::now() + TICK, TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while open || !self.shard.is_idle() {
+            // In order of what there is least of.
             tokio::select! {
+                biased;
+                _ = ticks.tick(), if open && self.shard.wants_ticks() => batch.push(Event::Tick),
                 event = self.events.recv() => batch.extend(event),
                 count = self.commands.recv_many(&mut batch, BATCH_COMMANDS_MAX), if open => {
                     open = count != 0;
                 }
-                _ = ticks.tick(), if open && self.shard.wants_ticks() => batch.push(Event::Tick),
             }
             while let Ok(event) = self.events.try_recv() {
                 batch.push(event);
@@ -103,14 +106,15 @@ impl Worker {
 
     fn hand_out(&self, job: Job) {
         let (helpers, sender) = (Arc::clone(&self.helpers), self.events_sender.clone());
+        let executor = self.executor;
         tokio::spawn(async move {
             // The semaphore is never closed.
             let permit = helpers.acquire_owned().await;
-            drop(tokio::task::spawn_blocking(move || {
+            executor.hand_out(move || {
                 // A shard that has ended waits for nothing.
                 let _ = sender.send(Event::Done(Box::new(job.run())));
                 drop(permit);
-            }));
+            });
         });
     }
 
@@ -122,10 +126,10 @@ impl Worker {
             return;
         }
         let (store, sender) = (Arc::clone(&self.store), self.events_sender.clone());
-        let metrics = Arc::clone(&self.metrics);
+        let (metrics, executor) = (Arc::clone(&self.metrics), self.executor);
         tokio::spawn(async move {
             let began = Instant::now();
-            let result = load(store, name.clone(), actor).await;
+            let result = load(store, name.clone(), actor, executor).await;
             metrics.load_ns.observe(nanoseconds(began.elapsed()));
             // A shard that has ended waits for nothing.
             let _ = sender.send(Event::Loaded { name, result });
@@ -141,13 +145,18 @@ fn absent(name: &Name, actor: Actor, orphans: Vec<(Hash, Bytes)>) -> Box<Loaded>
 
 /// Waits for the disk on another thread. What was read becomes a document on the thread that will
 /// write and drop it, which spares half of what a hand-over costs, unless it is large.
-async fn load(store: Arc<Store>, name: Name, actor: Actor) -> Result<Box<Loaded>, Error> {
+async fn load(
+    store: Arc<Store>,
+    name: Name,
+    actor: Actor,
+    executor: Executor,
+) -> Result<Box<Loaded>, Error> {
     let wanted = name.clone();
     let read_all = move || match store.document(&wanted)? {
         Some(stored) => Ok(Ok(stored)),
         None => Ok(Err(store.waiting_for(wanted.id())?)),
     };
-    let stored = match blocking(read_all).await? {
+    let stored = match executor.blocking(read_all).await? {
         Ok(stored) => stored,
         Err(orphans) => return Ok(absent(&name, actor, orphans)),
     };
@@ -155,7 +164,7 @@ async fn load(store: Arc<Store>, name: Name, actor: Actor) -> Result<Box<Loaded>
     if bytes <= LIGHT_CHUNKS_BYTES_MAX {
         read(stored, actor)
     } else {
-        blocking(move || read(stored, actor)).await
+        executor.blocking(move || read(stored, actor)).await
     }
 }
 

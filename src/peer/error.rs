@@ -47,7 +47,7 @@ impl Error {
             Self::TooLarge => "too_large",
             Self::Decode(DecodeError::Format(_)) => "other_format",
             Self::Decode(_) => "bad_message",
-            Self::Refused(_) => "refused",
+            Self::Refused(refused) => refused.name(),
             Self::Senseless(_) => "bad_answer",
         }
     }

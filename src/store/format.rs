@@ -35,8 +35,10 @@ const STEPS: &[Step] = &[];
 /// What is new at every start. The store itself has no randomness.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fresh {
-    /// The node's id, if this store has none yet; otherwise not used.
+    /// The node's id, if this store has none yet, or is to have another one.
     pub node: NodeId,
+    /// Whether this is another node from now on, on a copy of the data of one.
+    pub renewed: bool,
     /// The id of this start, never used before.
     pub incarnation: IncarnationId,
 }
@@ -59,7 +61,11 @@ impl Store {
         let node = match read_format(&*engine, STEPS)? {
             Some(found) => {
                 step_up(&*engine, found, STEPS)?;
-                read_node(&*engine)?
+                let before = read_node(&*engine)?;
+                if fresh.renewed {
+                    put(&mut batch, &SysKey::Node, |key| row::encode_node(fresh.node, key));
+                }
+                if fresh.renewed { fresh.node } else { before }
             }
             None => {
                 begin(fresh.node, &mut batch);

@@ -6,7 +6,6 @@
 //!            offers: list of id (16), fingerprint (u64)
 //! 14 taken   acknowledged (u64), window (u32), wants: list of id (16), version; lacks: list of id
 //! 15 pull    option of cursor: incarnation (16), seq (u64); wait in milliseconds (u32)
-//! 16 refused reason (u16), text
 //! ```
 
 use super::{
@@ -72,15 +71,6 @@ pub struct Pull {
     pub after: Option<Cursor>,
     /// How long to wait for something, in milliseconds.
     pub wait_ms: u32,
-}
-
-/// Why there is no answer.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refused {
-    /// A number for each reason.
-    pub reason: u16,
-    /// The same, for people.
-    pub text: String,
 }
 
 impl Batch {
@@ -176,24 +166,6 @@ impl Pull {
     }
 }
 
-impl Refused {
-    /// As bytes.
-    pub fn encode(&self) -> Vec<u8> {
-        let mut writer = Writer::new(16);
-        writer.u16(self.reason);
-        writer.bytes(self.text.as_bytes());
-        writer.end()
-    }
-
-    /// The refusal, if the message is one.
-    pub fn decode(bytes: &[u8]) -> Option<Self> {
-        let mut reader = Reader::of(bytes, 16).ok()?;
-        let reason = reader.u16().ok()?;
-        let text = String::from_utf8_lossy(reader.bytes().ok()?).into_owned();
-        reader.end(Self { reason, text }).ok()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -255,9 +227,5 @@ mod tests {
         let golden = [&[1, 15, 1][..], &[2; 16], &[3, 0, 0, 0, 0, 0, 0, 0, 4, 0, 0, 0]].concat();
         assert_eq!(pull.encode(), golden);
         assert_eq!(Pull::decode(&golden), Ok(pull));
-        let refused = Refused { reason: 2, text: "no".to_owned() };
-        assert_eq!(refused.encode(), [1, 16, 2, 0, 2, 0, 0, 0, b'n', b'o']);
-        assert_eq!(Refused::decode(&refused.encode()), Some(refused));
-        assert_eq!(Refused::decode(&golden), None);
     }
 }

@@ -12,6 +12,7 @@
 //! | `scope` | which collections two nodes share |
 //! | `hello` | who is there, what it holds, and whom it tells |
 //! | `feed` | what was written, on its way to another node |
+//! | `refused` | why there is no answer |
 //! | `seal` | that a message is of a member, and is not heard twice |
 
 mod codec;
@@ -21,6 +22,7 @@ mod field;
 mod hello;
 mod key;
 mod message;
+mod refused;
 mod repair;
 mod round;
 mod scope;
@@ -29,10 +31,11 @@ mod sketch;
 
 pub use codec::{DecodeError, FORMAT};
 pub use estimate::{estimate, probed};
-pub use feed::{Batch, Offer, Pull, Refused, Taken, Want};
+pub use feed::{Batch, Offer, Pull, Taken, Want};
 pub use hello::{Beat, Hello, LINEAGE_MAX, Link};
 pub use key::{SketchKey, position};
 pub use message::{Ask, Difference, SetId, Slice, Told};
+pub use refused::{Reason, Refused};
 pub use repair::{
     Held, Holdings, POSITIONS_MAX, Parcel, REPAIR_BYTES_MAX, RepairAsk, RepairTold, answer_repair,
     decode_parcels, encode_parcels, give_back,

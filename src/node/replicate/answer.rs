@@ -1,13 +1,13 @@
 //! The asked side: every message of a peer, answered from what is held. Nothing is kept of it but how far
 //! the peer's feed was taken in.
 
-use super::{Reason, outbox::BYTES_MAX, refused};
+use super::{outbox::BYTES_MAX, refused};
 use crate::{
     ident::{Cursor, IncarnationId, NodeId, Version},
     node::{Error, Filter, Node, members::Member},
     sync::{
-        Ask, Batch, Beat, DecodeError, Envelope, Hello, Parcel, Pull, Refused, RepairAsk, answer,
-        answer_repair,
+        Ask, Batch, Beat, DecodeError, Envelope, Hello, Parcel, Pull, Reason, Refused, RepairAsk,
+        answer, answer_repair,
     },
 };
 use bytes::Bytes;
@@ -69,7 +69,11 @@ impl Node {
             return Err(Reason::Replayed.because("the request was heard before"));
         }
         if envelope.node == self.id() {
-            return Err(Reason::Clone.because("this is the node that asks, or a copy of its data"));
+            return Err(Reason::Clone.because(if envelope.from == self.incarnation() {
+                "this is the very node that asks"
+            } else {
+                "this node runs on a copy of the same data"
+            }));
         }
         if what == "hello" {
             return self.answer_hello(body, envelope.node).await;
@@ -95,6 +99,12 @@ impl Node {
         if hello.key != self.ledger().key().id() {
             return Err(Reason::OtherKey.because("the keys of the sketch are others"));
         }
+        if !self.members().lets_in(from, hello.incarnation) {
+            let why = "another node runs on a copy of the same data: start this one with \
+                       --new-node-id";
+            return Err(Reason::Clone.because(why));
+        }
+        self.peers().wake(from);
         let terms = self.members().agreed(from);
         let kept = self.kept_cursor(from).await.map_err(|error| refused(&error))?;
         let member = self.members().greet(hello, &terms.scope, kept);
@@ -170,6 +180,7 @@ impl Node {
             }
             if waits {
                 tokio::select! {
+                    biased;
                     () = news.changed() => continue,
                     _ = changes.changed() => continue,
                     () = time::sleep_until(until) => {}

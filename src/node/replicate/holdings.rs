@@ -2,7 +2,7 @@
 
 use crate::{
     ident::{DocumentId, Name, Version},
-    node::{Error, Node, read::blocking},
+    node::{Error, Node},
     store::Store,
     sync::{
         Cell, Held, Holdings, POSITIONS_MAX, Parcel, REPAIR_BYTES_MAX, Scope, SetId, Slice, Want,
@@ -51,7 +51,7 @@ impl Node {
             return Ok(self.ledger().summary(scope.set(self.ledger().key())));
         }
         let (node, scope, slice) = (self.clone(), scope.clone(), slice.clone());
-        blocking(move || Ok(Some(node.ledger().slice(&scope, &slice, node.store())?))).await
+        self.blocking(move || Ok(Some(node.ledger().slice(&scope, &slice, node.store())?))).await
     }
 
     /// What is held at positions.
@@ -64,7 +64,7 @@ impl Node {
         positions: Vec<u64>,
     ) -> Result<BTreeMap<u64, Vec<(Name, Version)>>, Error> {
         let node = self.clone();
-        blocking(move || {
+        self.blocking(move || {
             let store = Arc::clone(node.store());
             let at = |position| Ok((position, held_at(&node, &store, &scope, position)?));
             positions.into_iter().map(at).collect()
@@ -112,15 +112,16 @@ impl Node {
     pub(super) async fn lacking(&self, name: &Name, seen: Version) -> Result<Vec<u8>, Error> {
         if seen.is_empty() {
             let (store, name) = (Arc::clone(self.store()), name.clone());
-            return blocking(move || match store.document(&name) {
-                Ok(Some(stored)) => Ok(stored.chunks.concat()),
-                Ok(None) => Ok(Vec::new()),
-                Err(error) => {
-                    tracing::error!(document = %name.id(), %error, "cannot be sent to a peer");
-                    Ok(Vec::new())
-                }
-            })
-            .await;
+            return self
+                .blocking(move || match store.document(&name) {
+                    Ok(Some(stored)) => Ok(stored.chunks.concat()),
+                    Ok(None) => Ok(Vec::new()),
+                    Err(error) => {
+                        tracing::error!(document = %name.id(), %error, "cannot be sent to a peer");
+                        Ok(Vec::new())
+                    }
+                })
+                .await;
         }
         match self.changes_since(name, seen).await {
             Ok(reading) => Ok(reading.body.to_vec()),
@@ -149,7 +150,7 @@ impl Node {
             }
             done += 1;
             let (store, id) = (Arc::clone(self.store()), want.id);
-            let head = blocking(move || Ok(store.head(id)?)).await;
+            let head = self.blocking(move || Ok(store.head(id)?)).await;
             let Ok(Some((name, head))) = head else { continue };
             let collection = self.ledger().key().collection(name.collection());
             if head.quarantined || !scope.holds(collection) {

@@ -2,7 +2,7 @@
 
 use crate::{
     ident::{Cursor, DocumentId, IncarnationId, NodeId, Version},
-    node::{Error, Node, read::blocking, shard::Apart},
+    node::{Error, Node, shard::Apart},
     store::Source,
     sync::{Batch, Offer, Parcel, Taken, Want},
 };
@@ -88,7 +88,7 @@ impl Node {
     /// How far another node's feed was taken in, as it is stored.
     pub(super) async fn kept_cursor(&self, of: NodeId) -> Result<Option<Cursor>, Error> {
         let store = Arc::clone(self.store());
-        blocking(move || Ok(store.cursor(of)?)).await
+        self.blocking(move || Ok(store.cursor(of)?)).await
     }
 
     /// Sends parcels through the gate. What is refused is refused for good, and the rest is taken.
@@ -146,7 +146,7 @@ impl Node {
             return Ok(Vec::new());
         }
         let (store, node) = (Arc::clone(self.store()), self.clone());
-        blocking(move || {
+        self.blocking(move || {
             let mut wants = Vec::new();
             for Offer { id, fingerprint } in offers {
                 let held = match store.head(id) {

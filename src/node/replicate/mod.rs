@@ -28,39 +28,7 @@ pub use peers::{PeerStatus, State};
 pub(super) use peers::Peers;
 
 use super::Error;
-use crate::sync::Refused;
-
-/// Why a peer is not answered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u16)]
-enum Reason {
-    /// The request is to another start of this node.
-    Stale = 1,
-    /// The request was heard before.
-    Replayed = 2,
-    /// The body is no message, or one of another format.
-    BadMessage = 3,
-    /// The other sums up under other keys.
-    OtherKey = 4,
-    /// Too much is under way.
-    Busy = 5,
-    /// This node takes no writes.
-    ReadOnly = 6,
-    /// No hello came before.
-    Unknown = 7,
-    /// The other is this very node, or a copy of it.
-    Clone = 8,
-    /// Nothing is shared.
-    NotShared = 9,
-    /// A defect, or a disk that cannot be read.
-    Internal = 10,
-}
-
-impl Reason {
-    fn because(self, text: impl Into<String>) -> Refused {
-        Refused { reason: self as u16, text: text.into() }
-    }
-}
+use crate::sync::{Reason, Refused};
 
 /// What a peer is told of an error of this node.
 fn refused(error: &Error) -> Refused {

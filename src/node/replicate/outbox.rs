@@ -1,6 +1,6 @@
 //! A stretch of the feed, as one peer is told it.
 
-use crate::node::{Error, Node, members::Member, read::blocking};
+use crate::node::{Error, Node, members::Member};
 use crate::{
     ident::NodeId,
     store::{FeedEntry, FeedQuery, Logged, Source, Store},
@@ -54,7 +54,7 @@ impl Node {
         bytes_max: usize,
     ) -> Result<Batch, Error> {
         let (node, member) = (self.clone(), member.clone());
-        blocking(move || {
+        self.blocking(move || {
             let store = Arc::clone(node.store());
             let until = store.last_seq();
             let query =

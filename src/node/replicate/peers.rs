@@ -2,7 +2,7 @@
 
 use crate::node::members::{PeerOptions, Terms};
 use crate::{
-    ident::NodeId,
+    ident::{IncarnationId, NodeId},
     metric::Counter,
     peer,
     sync::{SketchKey, Slice},
@@ -12,7 +12,10 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
-use tokio::time::Instant;
+use tokio::{
+    sync::Notify,
+    time::{self, Instant},
+};
 
 /// Shortest time after which a difference is tried again that could not be settled.
 const RETRY_MIN: Duration = Duration::from_secs(60);
@@ -58,6 +61,8 @@ pub struct PeerStatus {
     pub in_sync: Option<bool>,
     /// Rounds that were run with it.
     pub rounds: u64,
+    /// Documents that rounds found to differ, and set out to make equal.
+    pub repaired: u64,
     /// What differs and could not be settled: positions, and why.
     pub unsettled: Vec<(u64, &'static str)>,
 }
@@ -70,7 +75,10 @@ pub(in crate::node) struct Peer {
     pub(super) sent: Counter,
     pub(super) received: Counter,
     pub(super) rounds: Counter,
+    pub(super) repaired: Counter,
     known: Mutex<Known>,
+    /// Told when it says hello.
+    hello: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -102,7 +110,9 @@ impl Peer {
             sent: Counter::default(),
             received: Counter::default(),
             rounds: Counter::default(),
+            repaired: Counter::default(),
             known: Mutex::default(),
+            hello: Notify::new(),
         }
     }
 
@@ -132,6 +142,12 @@ impl Peer {
             tracing::warn!(peer = %self.options.name, reason = error.name(), %error, next_ms,
                 "a peer is not there");
         }
+    }
+
+    /// Waits before it is tried again; not for one that says hello itself.
+    pub(super) async fn rest(&self, pause: Duration) {
+        // Too late is a pause more, and no harm.
+        let _ = time::timeout(pause, self.hello.notified()).await;
     }
 
     pub(super) fn set_in_sync(&self, in_sync: Option<bool>) {
@@ -204,7 +220,8 @@ impl Peer {
         self.lock().node
     }
 
-    pub(super) fn status(&self, lag_documents: u64) -> PeerStatus {
+    /// `twin`: a start of the same node that is refused, since it runs beside this one.
+    pub(super) fn status(&self, lag_documents: u64, twin: Option<IncarnationId>) -> PeerStatus {
         let known = self.lock();
         let now = Instant::now();
         let down = known.state == State::Down;
@@ -213,7 +230,7 @@ impl Peer {
             node: known.node,
             state: known.state,
             contact_unix_ms: known.contact_unix_ms,
-            error: known.error.clone(),
+            error: twin.map(clone_detected).or_else(|| known.error.clone()),
             next_try: known.next_try.filter(|_| down).map(|next| next.duration_since(now)),
             lag_documents,
             lag: known.lagging.map_or(Duration::ZERO, |since| now.duration_since(since)),
@@ -221,6 +238,7 @@ impl Peer {
             bytes_received: self.received.value(),
             in_sync: known.in_sync,
             rounds: self.rounds.value(),
+            repaired: self.repaired.value(),
             unsettled: known.unsettled.iter().map(|(at, one)| (*at, one.why)).collect(),
         }
     }
@@ -229,6 +247,11 @@ impl Peer {
         // Nothing in it panics half way.
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn clone_detected(twin: IncarnationId) -> (&'static str, String) {
+    let what = "runs on a copy of its data, and is refused until it is started with --new-node-id";
+    ("clone_detected", format!("another node, at its start {twin}, {what}"))
 }
 
 /// All peers, by name.
@@ -241,6 +264,13 @@ impl Peers {
         let peer = Arc::new(peer);
         self.lock().insert(peer.options.name.clone(), Arc::clone(&peer));
         peer
+    }
+
+    /// A node said hello: if it is one that did not answer, it is tried again now.
+    pub(super) fn wake(&self, node: NodeId) {
+        for peer in self.all().iter().filter(|peer| peer.node() == Some(node)) {
+            peer.hello.notify_waiters();
+        }
     }
 
     /// All of them.

@@ -61,6 +61,7 @@ impl Session {
         let found: Vec<(u64, u64)> = found.iter().map(|one| (one.position, one.by)).collect();
         let why = if both { "not settled yet" } else { "one way" };
         let positions = self.peer.to_settle(slice, &found, why);
+        self.peer.repaired.add(positions.len() as u64);
         if !positions.is_empty() {
             let (differ, peer) = (positions.len(), &self.peer.options.name);
             tracing::info!(differ, %peer, "documents differ from a peer's");

@@ -6,10 +6,9 @@ use crate::{
     node::{
         Error, Node,
         members::{Member, PeerOptions, Terms, below},
-        read::blocking,
     },
     peer::{self, Client},
-    sync::{Beat, Cell, DecodeError, Hello, LINEAGE_MAX, Scope, SetId},
+    sync::{Beat, Cell, DecodeError, Hello, LINEAGE_MAX, Reason, Scope, SetId},
 };
 use std::{convert::Infallible, future::pending, sync::Arc, time::Duration};
 use tokio::{
@@ -97,7 +96,8 @@ impl Node {
             let lag = member
                 .filter(|_| sends)
                 .map_or(0, |member| last.saturating_sub(member.acknowledged));
-            peer.status(lag)
+            let twin = peer.node().and_then(|node| self.members().clone_of(node));
+            peer.status(lag, twin)
         };
         self.peers().all().into_iter().map(status).collect()
     }
@@ -115,7 +115,7 @@ impl Node {
     ) -> Result<usize, Error> {
         let mut news = self.members().acknowledgements();
         let (store, id) = (Arc::clone(self.store()), name.id());
-        let head = blocking(move || Ok(store.head(id)?)).await?;
+        let head = self.blocking(move || Ok(store.head(id)?)).await?;
         let seq = head.map_or(0, |(_, head)| head.seq);
         let collection = self.ledger().key().collection(name.collection());
         let until = Instant::now() + wait;
@@ -125,6 +125,7 @@ impl Node {
                 return Ok(confirmed);
             }
             tokio::select! {
+                biased;
                 // The sender lives as long as this node.
                 _ = news.changed() => {}
                 () = time::sleep_until(until) => return Ok(confirmed),
@@ -193,7 +194,7 @@ impl Node {
             return Ok(());
         }
         let (node, scope) = (self.clone(), scope.clone());
-        let made = blocking(move || Ok(node.ledger().make(&scope, node.store())?)).await?;
+        let made = self.blocking(move || Ok(node.ledger().make(&scope, node.store())?)).await?;
         if made { Ok(()) } else { Err(Error::Stalled) }
     }
 }
@@ -220,7 +221,7 @@ async fn attend(node: Node, peer: Arc<Peer>, client: Client) {
         match end {
             End::Failed(error) => {
                 peer.failed(&error, pause + jitter);
-                time::sleep(pause + jitter).await;
+                peer.rest(pause + jitter).await;
                 pause = (pause * 2).min(PAUSE_MAX);
             }
             End::Renewed => time::sleep(PAUSE_MIN + jitter).await,
@@ -242,10 +243,14 @@ async fn greet(node: &Node, peer: &Arc<Peer>, client: &Client) -> Result<Session
     peer.received.add(told.len() as u64);
     let hello = Hello::decode(&told)?;
     if hello.node == node.id() {
-        let why = "it is this very node, or a copy of its data".to_owned();
+        let why = "it is this very node".to_owned();
         return Err(peer::Error::Senseless(why).into());
     }
     let id = hello.node;
+    if !members.lets_in(id, hello.incarnation) {
+        let why = "it runs on a copy of another node's data: start it with --new-node-id";
+        return Err(peer::Error::Refused(Reason::Clone.because(why)).into());
+    }
     peer.heard(id, node.ambient().unix_ms());
     members.meet(id, peer.terms.clone());
     let kept = node.kept_cursor(id).await?;
@@ -265,6 +270,7 @@ impl Session {
         let takes = self.peer.terms.direction.takes();
         let pull = async { if takes { self.pull().await } else { pending().await } };
         let Err(end) = tokio::select! {
+            biased;
             end = self.beats(changes) => end,
             end = push => end,
             end = pull => end,
@@ -297,7 +303,8 @@ impl Session {
 
     /// What is known of the peer.
     pub(super) fn member(&self) -> Result<Member, End> {
-        self.node.members().member(self.id).ok_or(End::Renewed)
+        let member = self.node.members().member(self.id);
+        member.filter(|member| member.hello.incarnation == self.start).ok_or(End::Renewed)
     }
 
     /// Tells the peer that this node is there, hears the same, and runs a round where they differ.
@@ -339,6 +346,7 @@ impl Session {
             }
             before = Some((mine.beat.seq, theirs.seq));
             tokio::select! {
+                biased;
                 () = time::sleep(BEAT) => {}
                 _ = changes.changed() => {
                     let member = self.member()?;

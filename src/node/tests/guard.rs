@@ -12,6 +12,7 @@ const MIB: u64 = 1 << 20;
 fn guard(min_free_bytes: Option<u64>) -> (Arc<MemoryEngine>, Guard) {
     let engine = Arc::new(MemoryEngine::new());
     let fresh = Fresh {
+        renewed: false,
         node: NodeId::from_bytes([1; 16]),
         incarnation: IncarnationId::from_bytes([1; 16]),
     };

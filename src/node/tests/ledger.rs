@@ -28,6 +28,7 @@ struct Bench {
 impl Bench {
     fn new(seed: u64) -> Self {
         let fresh = Fresh {
+            renewed: false,
             node: NodeId::from_bytes([1; 16]),
             incarnation: IncarnationId::from_bytes([2; 16]),
         };

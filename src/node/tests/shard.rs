@@ -51,6 +51,7 @@ fn large(bytes: usize) -> String {
 impl Bench {
     fn new(documents_bytes: usize) -> Self {
         let fresh = Fresh {
+            renewed: false,
             node: NodeId::from_bytes([1; 16]),
             incarnation: IncarnationId::from_bytes([2; 16]),
         };

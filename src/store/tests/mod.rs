@@ -139,6 +139,7 @@ impl Bench {
 
 fn fresh(start: u8) -> Fresh {
     Fresh {
+        renewed: false,
         node: NodeId::from_bytes([start; 16]),
         incarnation: IncarnationId::from_bytes([start; 16]),
     }
