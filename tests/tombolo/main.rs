@@ -50,6 +50,7 @@ mod quarantine;
 mod readme;
 mod replicate;
 mod roundtrip;
+mod simulation;
 mod wire;
 
 /// A node that holds nothing yet and keeps nothing.
