@@ -177,7 +177,7 @@ pub(crate) struct Serve {
     /// Be another node from now on: the data is a copy of that of a node that runs, too
     #[arg(long)]
     #[serde(skip)]
-    pub(crate) new_node_id: bool,
+    pub(crate) new_node: bool,
     /// Read this file, and no other
     #[arg(long, value_name = "FILE", env = "TOMBOLO_CONFIG")]
     #[serde(skip)]

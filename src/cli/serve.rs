@@ -41,7 +41,7 @@ pub(crate) async fn run(flags: &Serve, voice: Voice) -> anyhow::Result<()> {
         signals.next().await;
     };
     tokio::select! {
-        served = serve(&config, flags.new_node_id, told) => served,
+        served = serve(&config, flags.new_node, told) => served,
         () = twice => bail!("told to stop a second time, and stopped at once"),
     }
 }
@@ -49,10 +49,10 @@ pub(crate) async fn run(flags: &Serve, voice: Voice) -> anyhow::Result<()> {
 /// Serves until told to stop, over as many openings of the data as that takes.
 async fn serve(
     config: &Config,
-    new_node_id: bool,
+    new_node: bool,
     mut told: watch::Receiver<bool>,
 ) -> anyhow::Result<()> {
-    let mut node = start(config, new_node_id)?;
+    let mut node = start(config, new_node)?;
     let listen = config.listen;
     let listener = TcpListener::bind(listen).await.with_context(|| listen.to_string())?;
     let listener = listener.into_std()?;
@@ -158,9 +158,9 @@ async fn reopen(config: &Config, told: &mut watch::Receiver<bool>) -> anyhow::Re
 }
 
 /// The node that the configuration describes: the one place that makes one.
-fn start(config: &Config, new_node_id: bool) -> anyhow::Result<Node> {
+fn start(config: &Config, new_node: bool) -> anyhow::Result<Node> {
     let options = Options {
-        new_node_id,
+        new_node,
         durability: config.durability.into(),
         documents_bytes: config.cache.documents_bytes,
         min_free_bytes: config.storage.min_free_bytes,

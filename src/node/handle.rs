@@ -73,7 +73,7 @@ pub struct Options {
     /// at once; of more, slices of the ids are compared.
     pub sketch_cells: usize,
     /// Whether this is another node from now on: its data is a copy of one that runs, too.
-    pub new_node_id: bool,
+    pub new_node: bool,
     /// Clock and chance.
     pub ambient: Ambient,
     /// What runs it.
@@ -104,7 +104,7 @@ impl Default for Options {
             decoder: Vec::new(),
             secret: Secret::default(),
             sketch_cells: Sketch::CELLS_MAX,
-            new_node_id: false,
+            new_node: false,
             ambient: Ambient::machine(),
             executor: Executor::default(),
         }
@@ -165,7 +165,7 @@ impl Node {
     pub fn start(options: Options, engine: Arc<dyn Engine>) -> Result<Self, StartError> {
         let ambient = &options.ambient;
         let (node, incarnation) = (ambient.node_id(), ambient.incarnation_id());
-        let fresh = Fresh { node, renewed: options.new_node_id, incarnation };
+        let fresh = Fresh { node, renewed: options.new_node, incarnation };
         let (store, mut committer) = Store::open(engine, fresh, options.durability)?;
         let key = SketchKey::derived(&options.secret.0);
         let ledger = Ledger::kept_by(&mut committer, key, options.sketch_cells, &store);

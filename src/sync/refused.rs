@@ -25,16 +25,18 @@ pub enum Reason {
     ReadOnly = 6,
     /// No hello came before.
     Unknown = 7,
-    /// The other is this very node, or one of two that run on copies of the same data.
+    /// The other is one of two that run on copies of the same data.
     Clone = 8,
     /// Nothing is shared.
     NotShared = 9,
     /// A defect, or a disk that cannot be read.
     Internal = 10,
+    /// The other is this very node.
+    Itself = 11,
 }
 
 /// All of them, and a word for each, the same in every release.
-const REASONS: [(Reason, &str); 10] = [
+const REASONS: [(Reason, &str); 11] = [
     (Reason::Stale, "stale"),
     (Reason::Replayed, "replayed"),
     (Reason::BadMessage, "bad_message"),
@@ -45,6 +47,7 @@ const REASONS: [(Reason, &str); 10] = [
     (Reason::Clone, "clone_detected"),
     (Reason::NotShared, "not_shared"),
     (Reason::Internal, "internal"),
+    (Reason::Itself, "itself"),
 ];
 
 impl Reason {

@@ -1,5 +1,6 @@
 //! Nodes in one process, over real sockets: what is written apart becomes equal, and what that costs.
 
+use crate::merges;
 use bytes::Bytes;
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle, time};
@@ -33,8 +34,16 @@ impl Island {
     }
 
     async fn on(engine: Arc<dyn Engine>, listen: &str, secret: &[u8]) -> Self {
-        let secret = Secret(secret.to_vec());
-        let options = Options { secret, shards: 1, sketch_cells: 64, ..Options::default() };
+        Self::with(
+            Options { secret: Secret(secret.to_vec()), ..Options::default() },
+            engine,
+            listen,
+        )
+        .await
+    }
+
+    async fn with(options: Options, engine: Arc<dyn Engine>, listen: &str) -> Self {
+        let options = Options { shards: 1, sketch_cells: 64, ..options };
         let node = Node::start(options, engine).unwrap();
         let listener = TcpListener::bind(listen).await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -367,7 +376,7 @@ async fn nodes_of_two_secrets_share_nothing_and_say_so() {
     a.join(vec![b.peer(), PeerOptions { name: "itself".to_owned(), ..a.peer() }]);
     time::sleep(Duration::from_secs(1)).await;
     for status in a.node.peer_statuses() {
-        let expected = if status.options.name == "itself" { "refused" } else { "wrong_secret" };
+        let expected = if status.options.name == "itself" { "itself" } else { "wrong_secret" };
         let (code, why) = status.error.unwrap();
         assert_eq!((status.state, code), (PeerState::Down, expected), "{why}");
     }
@@ -463,6 +472,83 @@ async fn in_a_full_mesh_each_change_goes_once_to_each() {
     }
     assert_eq!((taken, held), (2 * changes, 0), "two copies of each change, and no more");
     for island in islands {
+        island.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_people_wrote_apart_is_merged_on_two_nodes_and_none_is_hidden() {
+    let (a, mut b) = (Island::new().await, Island::new().await);
+    let cases = merges::cases();
+    let of = |index: usize| format!("merges/{index}");
+    for (index, case) in cases.iter().enumerate() {
+        a.write(&of(index), Edit::Put(case.base.clone())).await;
+    }
+    // Until both hold everything; then they are cut off from each other.
+    let (cut, is_cut) = watch::channel(false);
+    let (node, peers) = (a.node.clone(), vec![b.peer()]);
+    let link = async move { node.replicate(peers, Client::tcp(), until(is_cut)).await };
+    let link = tokio::spawn(link);
+    equal(&[&a, &b], cases.len()).await;
+    cut.send_replace(true);
+    link.await.unwrap();
+    for (index, case) in cases.iter().enumerate() {
+        a.write(&of(index), Edit::Put(case.ours.clone())).await;
+        b.write(&of(index), Edit::Put(case.theirs.clone())).await;
+    }
+    b.join(vec![a.peer()]);
+    equal(&[&a, &b], cases.len()).await;
+    let (all, mut scores) = (a.all().await, merges::Scores::default());
+    for (index, case) in cases.iter().enumerate() {
+        let name = name(&of(index));
+        let json = all[&name].2.clone().unwrap();
+        let result = doc::parse(&json, Form::Plain, &Limits::default()).unwrap();
+        let conflicts = a.node.conflicts(&name).await.unwrap();
+        assert_eq!(conflicts, b.node.conflicts(&name).await.unwrap(), "{name:?}");
+        scores.note(case, &result, &conflicts.1);
+    }
+    scores.check(merges::TWO_NODES);
+    a.stop().await;
+    b.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_nodes_on_copies_of_the_same_data_one_is_refused_until_it_is_another() {
+    let (engine, secret) = (Arc::new(MemoryEngine::new()), b"a secret that is long");
+    let listen = "127.0.0.1:0";
+    let mut a = Island::on(Arc::clone(&engine) as Arc<dyn Engine>, listen, secret).await;
+    let b = Island::new().await;
+    a.put("notes/before", "{}").await;
+    a.join(vec![b.peer()]);
+    equal(&[&a, &b], 1).await;
+    let copy = Arc::new(engine.restart());
+    let mut twin = Island::on(Arc::clone(&copy) as Arc<dyn Engine>, listen, secret).await;
+    assert_eq!(twin.node.id(), a.node.id());
+    twin.join(vec![b.peer()]);
+    let code = |island: &Island| island.node.peer_statuses().pop()?.error.map(|error| error.0);
+    let until = time::Instant::now() + SOON;
+    while [code(&a), code(&twin)].iter().all(|code| *code != Some("clone_detected")) {
+        assert!(time::Instant::now() < until, "{:?} {:?}", code(&a), code(&twin));
+        time::sleep(Duration::from_millis(20)).await;
+    }
+    // The one with the greater start, whichever that is.
+    let (lets, refused, disk) = match a.node.incarnation() < twin.node.incarnation() {
+        true => (a, twin, copy),
+        false => (twin, a, engine),
+    };
+    refused.put("notes/refused", "{}").await;
+    lets.put("notes/lets", "{}").await;
+    equal(&[&lets, &b], 2).await;
+    assert_eq!(code(&refused), Some("clone_detected"));
+    refused.stop().await;
+    // As another node it goes on, with all that it holds.
+    let secret = Secret(secret.to_vec());
+    let options = Options { secret, new_node: true, ..Options::default() };
+    let mut other = Island::with(options, disk, listen).await;
+    assert_ne!(other.node.id(), lets.node.id());
+    other.join(vec![b.peer()]);
+    equal(&[&lets, &b, &other], 3).await;
+    for island in [lets, b, other] {
         island.stop().await;
     }
 }

@@ -69,11 +69,11 @@ impl Node {
             return Err(Reason::Replayed.because("the request was heard before"));
         }
         if envelope.node == self.id() {
-            return Err(Reason::Clone.because(if envelope.from == self.incarnation() {
-                "this is the very node that asks"
+            return Err(if envelope.from == self.incarnation() {
+                Reason::Itself.because("this is the very node that asks")
             } else {
-                "this node runs on a copy of the same data"
-            }));
+                Reason::Clone.because("this node runs on a copy of the same data")
+            });
         }
         if what == "hello" {
             return self.answer_hello(body, envelope.node).await;
@@ -101,7 +101,7 @@ impl Node {
         }
         if !self.members().lets_in(from, hello.incarnation) {
             let why = "another node runs on a copy of the same data: start this one with \
-                       --new-node-id";
+                       --new-node";
             return Err(Reason::Clone.because(why));
         }
         self.peers().wake(from);

@@ -250,7 +250,7 @@ impl Peer {
 }
 
 fn clone_detected(twin: IncarnationId) -> (&'static str, String) {
-    let what = "runs on a copy of its data, and is refused until it is started with --new-node-id";
+    let what = "runs on a copy of its data, and is refused until it is started with --new-node";
     ("clone_detected", format!("another node, at its start {twin}, {what}"))
 }
 

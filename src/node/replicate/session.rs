@@ -248,7 +248,7 @@ async fn greet(node: &Node, peer: &Arc<Peer>, client: &Client) -> Result<Session
     }
     let id = hello.node;
     if !members.lets_in(id, hello.incarnation) {
-        let why = "it runs on a copy of another node's data: start it with --new-node-id";
+        let why = "it runs on a copy of another node's data: start it with --new-node";
         return Err(peer::Error::Refused(Reason::Clone.because(why)).into());
     }
     peer.heard(id, node.ambient().unix_ms());

@@ -219,7 +219,7 @@ impl Machine {
 
     /// Runs a node, as long as the machine is on.
     pub(super) async fn run(self: Arc<Self>) -> turmoil::Result {
-        let (engine, starts, new_node_id) = {
+        let (engine, starts, new_node) = {
             let mut state = self.lock();
             state.starts += 1;
             (Arc::clone(&state.engine), state.starts, std::mem::take(&mut state.renewed))
@@ -236,7 +236,7 @@ impl Machine {
             shards: 1 + self.index % 2,
             helpers: 1,
             sketch_cells: 64,
-            new_node_id,
+            new_node,
             ambient: Ambient::from_source(Arc::new(dice)),
             executor: Executor::Caller,
             ..Options::default()
