@@ -184,7 +184,8 @@ impl Node {
     /// What this node would say to a member now.
     pub(super) async fn hello_to(&self, member: &Member) -> Result<Hello, Error> {
         let id = member.hello.node;
-        let drives = self.members().terms(id).is_some();
+        // Whoever is configured and not reached from here has to ask, and to look for what differs.
+        let drives = self.members().member(id).is_some_and(|member| member.linked);
         self.hello_for(Some(id), &self.members().agreed(id), drives, &member.scope).await
     }
 
