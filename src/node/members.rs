@@ -8,7 +8,7 @@ use crate::{
     sync::{Envelope, Hello, Link, MemberKey, Replays, Scope, SketchKey},
 };
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::{
         Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -76,6 +76,23 @@ impl Terms {
     pub(super) fn of(options: &PeerOptions, key: &SketchKey) -> Self {
         let scope = options.collections.as_ref().map_or(Scope::All, |some| Scope::of(some, key));
         Self { scope, direction: options.direction }
+    }
+
+    /// Those with a node that is not configured: all is shared both ways with whoever knows the secret.
+    pub(super) fn open() -> Self {
+        Self { scope: Scope::All, direction: Direction::Both }
+    }
+
+    /// What both allow.
+    #[must_use]
+    pub(super) fn meet(self, other: &Self) -> Self {
+        let direction = match (self.direction, other.direction) {
+            (Direction::Both, direction) | (direction, Direction::Both) => direction,
+            (one, two) if one == two => one,
+            // Neither way.
+            _ => return Self { scope: Scope::Some(BTreeSet::new()), direction: Direction::Both },
+        };
+        Self { scope: self.scope.meet(&other.scope), direction }
     }
 }
 
@@ -227,13 +244,6 @@ impl Members {
             }
         }
         known.replays.entry(envelope.from).or_default().hear(envelope.number)
-    }
-
-    /// The terms with a node: those that are configured; else all is shared both ways with whoever knows the
-    /// secret.
-    pub(super) fn agreed(&self, node: NodeId) -> Terms {
-        let any = Terms { scope: Scope::All, direction: Direction::Both };
-        self.terms(node).unwrap_or(any)
     }
 
     /// What is configured of a node, if it was met by that.

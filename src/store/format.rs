@@ -61,11 +61,12 @@ impl Store {
         let node = match read_format(&*engine, STEPS)? {
             Some(found) => {
                 step_up(&*engine, found, STEPS)?;
-                let before = read_node(&*engine)?;
                 if fresh.renewed {
-                    put(&mut batch, &SysKey::Node, |key| row::encode_node(fresh.node, key));
+                    put_node(fresh.node, &mut batch);
+                    fresh.node
+                } else {
+                    read_node(&*engine)?
                 }
-                if fresh.renewed { fresh.node } else { before }
             }
             None => {
                 begin(fresh.node, &mut batch);
@@ -165,6 +166,11 @@ fn step_up(engine: &dyn Engine, found: u32, steps: &[Step]) -> Result<(), OpenEr
 
 fn begin(node: NodeId, batch: &mut Batch) {
     put(batch, &SysKey::Format, |key| row::encode_format(format(), key));
+    put_node(node, batch);
+}
+
+/// Whose store it is.
+pub(super) fn put_node(node: NodeId, batch: &mut Batch) {
     put(batch, &SysKey::Node, |key| row::encode_node(node, key));
 }
 

@@ -588,9 +588,7 @@ fn feed_row_of(name: &Name, head: &Head, conflicts: u32, known: &Known) -> FeedR
 /// # Errors
 /// Nothing was changed.
 pub fn rename_node(engine: &dyn Engine, node: NodeId) -> Result<(), EngineError> {
-    let key = key::encode_sys(&SysKey::Node);
     let mut batch = Batch::default();
-    let value = row::encode_node(node, &key);
-    batch.put(Family::Sys, key, value);
+    format::put_node(node, &mut batch);
     engine.commit(batch, Durability::Sync)
 }

@@ -385,6 +385,31 @@ async fn nodes_of_two_secrets_share_nothing_and_say_so() {
     b.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_told_to_one_who_may_be_a_peer_that_was_not_met_and_may_have_less() {
+    let (mut a, mut b) = (Island::new().await, Island::new().await);
+    let some = |of: &str| Some(vec![of.parse().unwrap()]);
+    b.put("one/of-b", "{}").await;
+    b.put("two/of-b", "{}").await;
+    // Whoever listens there would be given this, and does not answer.
+    let url = "http://127.0.0.1:1".parse().unwrap();
+    b.join(vec![PeerOptions { url, collections: some("two"), ..a.peer() }]);
+    let (one, all) = (PeerOptions { collections: some("one"), ..b.peer() }, b.peer());
+    a.join(vec![one]);
+    let mut c = Island::new().await;
+    c.join(vec![all]);
+    while c.all().await.is_empty() {
+        time::sleep(Duration::from_millis(20)).await;
+    }
+    time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(c.all().await.into_keys().collect::<Vec<_>>(), [name("two/of-b")]);
+    assert_eq!(a.node.peer_statuses()[0].error.as_ref().unwrap().0, "not_shared");
+    assert!(a.all().await.is_empty());
+    for island in [a, b, c] {
+        island.stop().await;
+    }
+}
+
 #[tokio::test]
 async fn a_write_that_too_few_peers_hold_is_accepted_and_says_so() {
     let client = crate::http::Client::new();

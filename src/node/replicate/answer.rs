@@ -105,12 +105,9 @@ impl Node {
             return Err(Reason::Clone.because(why));
         }
         self.peers().wake(from);
-        let terms = self.members().agreed(from);
+        let terms = self.agreed(from);
         let kept = self.kept_cursor(from).await.map_err(|error| refused(&error))?;
         let member = self.members().greet(hello, &terms.scope, kept);
-        if member.scope.is_empty() {
-            return Err(Reason::NotShared.because("no collection is shared"));
-        }
         let hello = self.hello_to(&member).await;
         Ok(hello.map_err(|error| refused(&error))?.encode())
     }
@@ -136,7 +133,7 @@ impl Node {
     async fn answer_push(&self, body: &[u8], member: &Member) -> Result<Vec<u8>, Refused> {
         let mut batch = Batch::decode(body).map_err(|error| bad(&error))?;
         let from = member.hello.node;
-        let terms = self.members().agreed(from);
+        let terms = self.agreed(from);
         if !terms.direction.takes() {
             return Err(Reason::NotShared.because("nothing is taken from this node"));
         }
@@ -151,7 +148,7 @@ impl Node {
 
     async fn answer_feed(&self, body: &[u8], member: &Member) -> Result<Vec<u8>, Refused> {
         let pull = Pull::decode(body).map_err(|error| bad(&error))?;
-        let terms = self.members().agreed(member.hello.node);
+        let terms = self.agreed(member.hello.node);
         if !terms.direction.sends() {
             return Err(Reason::NotShared.because("nothing is told to this node"));
         }
@@ -209,7 +206,7 @@ impl Node {
         if ask.set != member.scope.set(self.ledger().key()) {
             return Err(Reason::NotShared.because("another set is shared"));
         }
-        let terms = self.members().agreed(member.hello.node);
+        let terms = self.agreed(member.hello.node);
         if !terms.direction.sends() {
             return Err(Reason::NotShared.because("nothing is told to this node"));
         }

@@ -144,10 +144,19 @@ impl Peer {
         }
     }
 
-    /// Waits before it is tried again; not for one that says hello itself.
-    pub(super) async fn rest(&self, pause: Duration) {
-        // Too late is a pause more, and no harm.
-        let _ = time::timeout(pause, self.hello.notified()).await;
+    /// It was met, whether or not it answers for long.
+    pub(super) fn meet(&self, node: NodeId) {
+        self.lock().node = Some(node);
+    }
+
+    /// Waits before it is tried again. One that was not reached, and says hello itself, is reached again.
+    pub(super) async fn rest(&self, error: &peer::Error, pause: Duration) {
+        if matches!(error, peer::Error::Unreachable(_) | peer::Error::Timeout) {
+            // Too late is a pause more, and no harm.
+            let _ = time::timeout(pause, self.hello.notified()).await;
+        } else {
+            time::sleep(pause).await;
+        }
     }
 
     pub(super) fn set_in_sync(&self, in_sync: Option<bool>) {
@@ -266,6 +275,12 @@ impl Peers {
         peer
     }
 
+    /// What all may have that were never met.
+    pub(super) fn unmet(&self) -> Terms {
+        let unmet = self.all().into_iter().filter(|peer| peer.node().is_none());
+        unmet.fold(Terms::open(), |terms, peer| terms.meet(&peer.terms))
+    }
+
     /// A node said hello: if it is one that did not answer, it is tried again now.
     pub(super) fn wake(&self, node: NodeId) {
         for peer in self.all().iter().filter(|peer| peer.node() == Some(node)) {
@@ -281,5 +296,42 @@ impl Peers {
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Peer>>> {
         // Nothing in it panics half way.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{node::Direction, sync::Reason};
+
+    #[tokio::test(start_paused = true)]
+    async fn only_one_that_was_not_reached_is_tried_again_when_it_says_hello() {
+        let (url, direction) = ("http://b".parse().unwrap(), Direction::Both);
+        let options = PeerOptions { name: "b".to_owned(), url, collections: None, direction };
+        let peers = Peers::default();
+        let peer = peers.add(Peer::new(options, &SketchKey::derived(b"a secret")));
+        let node = NodeId::from_bytes([1; 16]);
+        peer.meet(node);
+        let hello = async {
+            loop {
+                time::sleep(Duration::from_secs(1)).await;
+                peers.wake(node);
+            }
+        };
+        let rested = async {
+            let mut rested = Vec::new();
+            for error in
+                [peer::Error::Timeout, peer::Error::Refused(Reason::NotShared.because("nothing"))]
+            {
+                let began = Instant::now();
+                peer.rest(&error, Duration::from_secs(30)).await;
+                rested.push(began.elapsed().as_secs());
+            }
+            rested
+        };
+        tokio::select! {
+            rested = rested => assert_eq!(rested, [1, 30]),
+            () = hello => {}
+        }
     }
 }

@@ -133,6 +133,12 @@ impl Node {
         }
     }
 
+    /// The terms with a node. One that is not known yet may be any of those that were not met yet: it is
+    /// given what all of these may have.
+    pub(super) fn agreed(&self, node: NodeId) -> Terms {
+        self.members().terms(node).unwrap_or_else(|| self.peers().unmet())
+    }
+
     /// What this node says of itself to a peer.
     pub(super) async fn hello_for(
         &self,
@@ -141,7 +147,9 @@ impl Node {
         drives: bool,
         scope: &Scope,
     ) -> Result<Hello, Error> {
-        self.sum_up(scope).await?;
+        if !scope.is_empty() {
+            self.sum_up(scope).await?;
+        }
         let starts = self.store().incarnations();
         let earlier = starts.iter().rev().skip(1).take(LINEAGE_MAX);
         let nobody = NodeId::from_bytes([0; 16]);
@@ -186,7 +194,7 @@ impl Node {
         let id = member.hello.node;
         // Whoever is configured and not reached from here has to ask, and to look for what differs.
         let drives = self.members().member(id).is_some_and(|member| member.linked);
-        self.hello_for(Some(id), &self.members().agreed(id), drives, &member.scope).await
+        self.hello_for(Some(id), &self.agreed(id), drives, &member.scope).await
     }
 
     /// Has the sketch of a scope made, if there is none yet.
@@ -222,7 +230,7 @@ async fn attend(node: Node, peer: Arc<Peer>, client: Client) {
         match end {
             End::Failed(error) => {
                 peer.failed(&error, pause + jitter);
-                peer.rest(pause + jitter).await;
+                peer.rest(&error, pause + jitter).await;
                 pause = (pause * 2).min(PAUSE_MAX);
             }
             End::Renewed => time::sleep(PAUSE_MIN + jitter).await,
@@ -252,10 +260,15 @@ async fn greet(node: &Node, peer: &Arc<Peer>, client: &Client) -> Result<Session
         let why = "it runs on a copy of another node's data: start it with --new-node";
         return Err(peer::Error::Refused(Reason::Clone.because(why)).into());
     }
-    peer.heard(id, node.ambient().unix_ms());
+    peer.meet(id);
     members.meet(id, peer.terms.clone());
     let kept = node.kept_cursor(id).await?;
     let member = members.greet(hello, &peer.terms.scope, kept);
+    if member.scope.is_empty() {
+        let why = "both are told to share other collections";
+        return Err(peer::Error::Refused(Reason::NotShared.because(why)).into());
+    }
+    peer.heard(id, node.ambient().unix_ms());
     node.sum_up(&member.scope).await?;
     let start = member.hello.incarnation;
     Ok(Session { node: node.clone(), peer: Arc::clone(peer), client: client.clone(), id, start })
