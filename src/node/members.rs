@@ -13,8 +13,9 @@ use std::{
         Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 
 /// Most starts of nodes whose requests are told from repeated ones; the last are.
 const STARTS_MAX: usize = 4096;
@@ -28,6 +29,9 @@ const DISPLACED_MAX: usize = 16;
 /// How often a start says hello again after another one took its place, until it is plain that both run.
 /// One hello may have been on its way, from each of two sessions.
 const RETURNS_MIN: u32 = 3;
+
+/// How long a start that is refused may be silent, and is still said to run: two of its longest pauses.
+const TWIN_TIME: Duration = Duration::from_secs(60);
 
 /// Which way changes go between a node and a peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -175,22 +179,23 @@ struct Rivals {
     last: Option<IncarnationId>,
     /// Those whose place was taken.
     displaced: VecDeque<IncarnationId>,
-    /// How often one of those came back.
+    /// How often one of those came back, since the last one that was new.
     returns: u32,
-    /// Those that run beside another one, and are not let in.
-    refused: VecDeque<IncarnationId>,
+    /// Those that run beside another one, and are not let in, and when they last tried.
+    refused: VecDeque<(IncarnationId, Instant)>,
 }
 
 impl Rivals {
     /// A start says hello. `false`: another one of the same node runs, and it is the other's place.
     fn lets_in(&mut self, start: IncarnationId) -> bool {
-        if self.refused.contains(&start) {
+        if let Some((_, tried)) = self.refused.iter_mut().find(|(known, _)| *known == start) {
+            *tried = Instant::now();
             return false;
         }
         let Some(last) = self.last.replace(start).filter(|last| *last != start) else {
             return true;
         };
-        self.returns += u32::from(self.displaced.contains(&start));
+        self.returns = if self.displaced.contains(&start) { self.returns + 1 } else { 0 };
         if !self.displaced.contains(&last) {
             self.displaced.push_back(last);
         }
@@ -200,9 +205,15 @@ impl Rivals {
         }
         let (less, greater) = (last.min(start), last.max(start));
         (self.last, self.returns) = (Some(less), 0);
-        self.refused.push_back(greater);
+        self.refused.push_back((greater, Instant::now()));
         shorten(&mut self.refused);
         start == less
+    }
+
+    /// The start that was refused last, as long as it goes on trying.
+    fn twin(&self) -> Option<IncarnationId> {
+        let (start, tried) = self.refused.iter().max_by_key(|(_, tried)| *tried)?;
+        (tried.elapsed() < TWIN_TIME).then_some(*start)
     }
 }
 
@@ -258,15 +269,17 @@ impl Members {
         let rivals = known.rivals.entry(node).or_default();
         let before = rivals.refused.len();
         let lets_in = rivals.lets_in(start);
-        if before < rivals.refused.len() {
-            tracing::error!(%node, refused = ?rivals.refused.back(), "two nodes run on copies of the same data");
+        if before < rivals.refused.len()
+            && let Some(refused) = rivals.twin()
+        {
+            tracing::error!(%node, %refused, "two nodes run on copies of the same data");
         }
         lets_in
     }
 
-    /// The start of a node that was refused last, since another one has its id.
+    /// A start of a node that is refused, since another one has its id.
     pub(super) fn clone_of(&self, node: NodeId) -> Option<IncarnationId> {
-        self.lock().rivals.get(&node)?.refused.back().copied()
+        self.lock().rivals.get(&node)?.twin()
     }
 
     /// Takes note of which node a configured peer is.
@@ -395,7 +408,7 @@ impl Members {
 }
 
 /// Forgets the first of too many starts.
-fn shorten(starts: &mut VecDeque<IncarnationId>) {
+fn shorten<T>(starts: &mut VecDeque<T>) {
     while DISPLACED_MAX < starts.len() {
         starts.pop_front();
     }
@@ -429,12 +442,14 @@ mod tests {
         }
     }
 
-    #[test]
-    fn two_that_run_on_copies_of_the_same_data_are_told_from_one_that_is_started_again() {
+    #[tokio::test(start_paused = true)]
+    async fn two_that_run_on_copies_of_the_same_data_are_told_from_one_that_is_started_again() {
         let start = |byte| IncarnationId::from_bytes([byte; 16]);
         let mut rivals = Rivals::default();
         // Started again and again; and once, a hello of before comes late, from each of two sessions.
-        for (hello, count) in [(1, 1), (1, 1), (5, 2), (1, 2), (5, 2), (1, 2), (7, 3), (3, 3)] {
+        for (hello, count) in
+            [(1, 1), (1, 1), (5, 2), (1, 2), (5, 2), (7, 3), (5, 3), (7, 3), (3, 4)]
+        {
             assert!(rivals.lets_in(start(hello)), "{hello}, the {count}. start");
         }
         let mut rivals = Rivals::default();
@@ -443,7 +458,11 @@ mod tests {
             .map(|hello| rivals.lets_in(start(*hello)))
             .collect();
         assert_eq!(lets_in, [true, true, true, true, true, false, false, true, true, false]);
-        assert_eq!(rivals.refused, [start(2)], "the greater one");
+        assert_eq!(rivals.twin(), Some(start(2)), "the greater one");
+        tokio::time::advance(TWIN_TIME).await;
+        assert_eq!(rivals.twin(), None, "it tries no more");
+        assert!(!rivals.lets_in(start(2)));
+        assert_eq!(rivals.twin(), Some(start(2)));
         for later in 3..100 {
             assert!(rivals.lets_in(start(later)));
         }
