@@ -85,6 +85,10 @@ impl Node {
         }
         stop.await;
         sessions.shutdown().await;
+        // Who was pushed to has to ask from now on.
+        for node in self.peers().all().iter().filter_map(|peer| peer.node()) {
+            self.members().link(node, false);
+        }
     }
 
     /// How the peers fare that are configured, by name.
