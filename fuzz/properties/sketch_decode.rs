@@ -4,8 +4,8 @@
 use arbitrary::{Arbitrary, Result, Unstructured};
 use std::collections::{BTreeMap, BTreeSet};
 use tombolo::sync::{
-    Ask, Batch, Beat, Cell, Difference, Hello, Next, Pull, RepairAsk, RepairTold, Round, SetId,
-    Sketch, SketchKey, Slice, Taken, Told, answer, decode_parcels, encode_parcels, peel,
+    Ask, Batch, Beat, Cell, Difference, Hello, Next, Part, Pull, RepairAsk, RepairTold, Round,
+    SetId, Sketch, SketchKey, Taken, Told, answer, decode_parcels, encode_parcels, peel,
 };
 
 const SET: SetId = SetId(1);
@@ -77,8 +77,7 @@ fn two_nodes(input: &mut Unstructured<'_>, key: &SketchKey) -> Result<()> {
         by: value(one, position) ^ value(two, position),
     });
     let differ: Vec<Difference> = differ.filter(|difference| difference.by != 0).collect();
-    let (mut round, mut ask) =
-        Round::begin(key.clone(), SET, Slice::whole(), first.cells().to_vec());
+    let (mut round, mut ask) = Round::begin(key.clone(), Part::whole(SET), first.cells().to_vec());
     for trip in 0.. {
         assert!(trip < 32, "a round ends");
         let asked = Ask::decode(&ask.encode());
@@ -114,7 +113,7 @@ fn hostile(data: &[u8], key: &SketchKey) {
     }
     if let Ok(told) = Told::decode(data) {
         assert_eq!(told.encode(), data);
-        let (mut round, _) = Round::begin(key.clone(), SET, Slice::whole(), mine.cells().to_vec());
+        let (mut round, _) = Round::begin(key.clone(), Part::whole(SET), mine.cells().to_vec());
         let _ = round.told(told);
     }
     if let Ok(ask) = RepairAsk::decode(data) {

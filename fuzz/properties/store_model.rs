@@ -274,6 +274,7 @@ impl Bench {
             standing,
             kept: Vec::new(),
             orphans: Orphans::default(),
+            document_bytes_max: usize::MAX,
         })
     }
 

@@ -12,18 +12,25 @@ impl Document {
         if let Some(whole) = guarded(|| Self::recover(chunks.iter().map(bytes), actor).ok()) {
             return (whole, 0);
         }
-        let mut document = Self::new(actor);
-        let mut open: Vec<&[u8]> = chunks.iter().map(bytes).collect();
+        let (document, left_out) = Self::new(actor).regain(chunks, actor);
+        (document, left_out.len())
+    }
+
+    /// The document with whatever can be had of these chunks as well, in whatever order that is, and the
+    /// places of those of which nothing could be had.
+    pub fn regain(self, chunks: &[impl AsRef<[u8]>], actor: Actor) -> (Self, Vec<usize>) {
+        let mut document = self;
+        let mut open: Vec<usize> = (0..chunks.len()).collect();
         loop {
             let before = open.len();
-            open.retain(|chunk| {
-                let taken = guarded(|| document.with(chunk, actor));
+            open.retain(|place| {
+                let taken = guarded(|| document.with(chunks[*place].as_ref(), actor));
                 let is_taken = taken.is_some();
                 document = taken.unwrap_or_else(|| document.clone());
                 !is_taken
             });
             if open.len() == before {
-                return (document, open.len());
+                return (document, open);
             }
         }
     }

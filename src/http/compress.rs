@@ -4,6 +4,7 @@ use super::{
     coding::{Coding, Wish},
     feed::Endless,
 };
+use crate::node::PEER_MESSAGE;
 use axum::{
     body::{Body, HttpBody},
     http::{HeaderMap, HeaderValue, Response, StatusCode, header},
@@ -77,16 +78,17 @@ fn pays(answer: &Response<Body>, wish: Wish) -> bool {
         return false;
     }
     let large = size.exact().is_none_or(|bytes| BYTES_MIN <= bytes);
-    wish.coded_only || large && is_text(answer.headers())
+    wish.coded_only || large && is_loose(answer.headers())
 }
 
-/// Whether a body is text, which is all that we send but saved documents: those are compressed.
-fn is_text(headers: &HeaderMap) -> bool {
+/// Whether a body may get smaller: text, and what nodes tell each other. Saved documents are compressed.
+fn is_loose(headers: &HeaderMap) -> bool {
     let kind = headers.get(header::CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
     let essence = kind.split(|byte| *byte == b';').next().unwrap_or_default();
     essence.starts_with(b"text/")
         || essence.ends_with(b"json")
         || essence == b"application/openmetrics-text"
+        || essence == PEER_MESSAGE.as_bytes()
 }
 
 async fn encode_whole(coding: Coding, plain: Bytes) -> Option<Vec<u8>> {
@@ -149,6 +151,7 @@ mod tests {
             ("application/x-ndjson", endless(), true),
             ("text/plain; charset=utf-8", large().into(), true),
             ("application/openmetrics-text; version=1.0.0", large().into(), true),
+            ("application/vnd.tombolo", large().into(), true),
             ("application/vnd.automerge", large().into(), false),
             ("application/json", "x".repeat(1023).into(), false),
             ("application/json", Body::empty(), false),

@@ -54,6 +54,7 @@ fn tell_node(page: &mut Page, node: &Node, figures: &Figures) {
         ("documents", "Documents that live.", figures.documents),
         ("documents_deleted", "Documents that are deleted.", figures.deleted),
         ("documents_damaged", "Documents found damaged at the start.", figures.damaged),
+        ("documents_oversize", "Documents larger than an edit may make them.", figures.oversize),
         ("documents_quarantined", "Documents in quarantine.", figures.quarantined),
         ("changes_quarantined", "Changes kept in quarantine.", figures.quarantined_changes),
         ("changes_waiting", "Changes that wait for others.", figures.orphans),

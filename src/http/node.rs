@@ -54,6 +54,7 @@ pub(crate) async fn status(call: Call) -> Answer {
         documents: figures.documents,
         deleted: figures.deleted,
         damaged: figures.damaged,
+        oversize: figures.oversize,
         quarantined: Quarantined {
             documents: figures.quarantined,
             changes: figures.quarantined_changes,
@@ -91,6 +92,8 @@ struct Status<'a> {
     deleted: u64,
     /// Documents whose heads were damaged at the start.
     damaged: u64,
+    /// Documents that merges made larger than an edit may make them.
+    oversize: u64,
     quarantined: Quarantined,
     collections: u64,
     /// The last commit: the end of the feed.

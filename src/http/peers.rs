@@ -42,11 +42,13 @@ struct Shape<'a> {
     next_try_seconds: Option<f64>,
     lag_documents: u64,
     lag_seconds: u64,
+    requests: u64,
     bytes_sent: u64,
     bytes_received: u64,
     in_sync: Option<bool>,
     rounds: u64,
     repaired: u64,
+    audits: u64,
     unsettled: Vec<Unsettled>,
 }
 
@@ -92,11 +94,13 @@ impl<'a> Shape<'a> {
             next_try_seconds: peer.next_try.map(|next| next.as_secs_f64()),
             lag_documents: peer.lag_documents,
             lag_seconds: peer.lag.as_secs(),
+            requests: peer.requests,
             bytes_sent: peer.bytes_sent,
             bytes_received: peer.bytes_received,
             in_sync: peer.in_sync,
             rounds: peer.rounds,
             repaired: peer.repaired,
+            audits: peer.audits,
             unsettled: unsettled.collect(),
         }
     }

@@ -80,6 +80,8 @@ pub struct Figures {
     pub last_seq: u64,
     /// Documents whose heads were damaged when the node was started; they are not served.
     pub damaged: u64,
+    /// Documents that merges made larger than an edit may make them.
+    pub oversize: u64,
     /// Documents in quarantine.
     pub quarantined: u64,
     /// How often changes of others are kept in quarantine.

@@ -34,6 +34,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll, ready},
     thread,
+    time::Duration,
 };
 use tokio::{
     sync::{
@@ -72,6 +73,9 @@ pub struct Options {
     /// Cells of each sketch, of 20 bytes: of about as many documents that differ from a peer's it tells
     /// at once; of more, slices of the ids are compared.
     pub sketch_cells: usize,
+    /// How often it is audited, with each peer, whether both hold the same: by sums made anew under keys
+    /// that are used just once.
+    pub audit_every: Duration,
     /// Whether this is another node from now on: its data is a copy of one that runs, too.
     pub new_node: bool,
     /// Clock and chance.
@@ -104,6 +108,7 @@ impl Default for Options {
             decoder: Vec::new(),
             secret: Secret::default(),
             sketch_cells: Sketch::CELLS_MAX,
+            audit_every: Duration::from_secs(7 * 24 * 3600),
             new_node: false,
             ambient: Ambient::machine(),
             executor: Executor::default(),
@@ -243,6 +248,16 @@ impl Node {
         &self.0.status
     }
 
+    /// What all nodes of the cluster know.
+    pub(super) fn secret(&self) -> &[u8] {
+        &self.0.options.secret.0
+    }
+
+    /// How long after one audit of what a peer holds the next one is.
+    pub(super) fn audit_every(&self) -> Duration {
+        self.0.options.audit_every
+    }
+
     /// Clock and chance.
     pub(super) fn ambient(&self) -> &Ambient {
         &self.0.options.ambient
@@ -358,6 +373,7 @@ impl Node {
         drop(shards);
         let (quarantined, quarantined_changes) = store.quarantine_size();
         Figures {
+            oversize: store.oversize(),
             quarantined,
             quarantined_changes,
             orphans: store.orphans(),

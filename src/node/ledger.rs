@@ -141,7 +141,7 @@ impl Ledger {
         Some(book.sketch.cells().to_vec())
     }
 
-    /// The cells of a slice of a set, made now. Takes as long as a scan of its heads.
+    /// The cells of a slice of a set, made now under these keys. Takes as long as a scan of its heads.
     ///
     /// # Errors
     /// `Engine`.
@@ -149,14 +149,15 @@ impl Ledger {
         &self,
         scope: &Scope,
         slice: &Slice,
+        key: &SketchKey,
         store: &Store,
     ) -> Result<Vec<Cell>, ReadError> {
         let mut sketch = Sketch::new(self.cells);
         store.heads(slice.first(), &mut |name, head| {
             let shared = scope.holds(self.key.collection(name.collection()));
             if shared && !head.quarantined {
-                let value = self.key.fingerprint(&name, &head.version);
-                sketch.change(&self.key, position(name.id()), value);
+                let value = key.fingerprint(&name, &head.version);
+                sketch.change(key, position(name.id()), value);
             }
             ControlFlow::Continue(())
         })?;
@@ -169,6 +170,11 @@ impl Ledger {
         let book = books.sets.get(&set).filter(|book| book.making.is_none())?;
         let root = book.sketch.cells().first().copied().unwrap_or_default();
         Some((root, u64::try_from(book.documents).unwrap_or(0)))
+    }
+
+    /// Forgets the sketch of a set, which is wrong: it is made anew when it is needed next.
+    pub(super) fn forget(&self, set: SetId) {
+        self.lock().sets.retain(|known, book| *known != set || book.making.is_some());
     }
 
     /// Has the sketch of a set made, unless there is one. Takes as long as a scan of all heads.

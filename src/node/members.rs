@@ -1,6 +1,6 @@
 //! The other nodes of the cluster, as this one knows them.
 
-use super::Ambient;
+use super::{Ambient, replicate::Turns};
 use crate::{
     ident::{Collection, Cursor, DocumentId, IncarnationId, NodeId},
     metric::Counter,
@@ -10,8 +10,8 @@ use crate::{
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     sync::{
-        Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -119,11 +119,34 @@ pub(super) struct Member {
     lacks: BTreeMap<DocumentId, u64>,
     /// Up to here it is known to hold all, since both summed up to the same.
     equal: u64,
+    /// Up to here it is told documents whole,
+    told_whole: u64,
+    /// and up to here of its own feed it tells them so.
+    pub(super) tells_whole: u64,
     /// This node pushes to it, and the last push was taken.
     pub(super) linked: bool,
+    /// The batches of its feed that are being taken.
+    turns: Arc<Turns>,
 }
 
 impl Member {
+    fn new(hello: Hello, scope: Scope, kept: Option<Cursor>) -> Self {
+        Self {
+            hello,
+            scope,
+            cursor: kept,
+            kept,
+            acknowledged: 0,
+            since: 0,
+            lacks: BTreeMap::new(),
+            equal: 0,
+            told_whole: 0,
+            tells_whole: 0,
+            linked: false,
+            turns: Arc::default(),
+        }
+    }
+
     /// Both summed up to the same, with all that was committed here up to a seq.
     pub(super) fn set_equal(&mut self, seq: u64) {
         self.equal = self.equal.max(seq);
@@ -136,9 +159,16 @@ impl Member {
         told || seq <= self.equal
     }
 
+    /// Whether one of both is being told all that the other holds.
+    pub(super) fn is_copied(&self) -> bool {
+        let heard = self.cursor.map_or(0, |cursor| cursor.seq);
+        self.acknowledged < self.told_whole || heard < self.tells_whole
+    }
+
     /// It was started again, and may be a backup.
     fn forget(&mut self) {
         (self.acknowledged, self.since, self.equal) = (0, 0, 0);
+        (self.told_whole, self.tells_whole) = (0, 0);
         self.lacks.clear();
     }
 }
@@ -151,6 +181,8 @@ pub(super) struct Members {
     node: NodeId,
     incarnation: IncarnationId,
     requests: AtomicU64,
+    /// Bytes of changes that are on their way through the gate.
+    pub(super) inbox_bytes: AtomicUsize,
     /// Changes that came and were new.
     pub(super) taken: Counter,
     /// Changes that came and were here already.
@@ -224,6 +256,7 @@ impl Members {
             node,
             incarnation,
             requests: AtomicU64::new(0),
+            inbox_bytes: AtomicUsize::new(0),
             taken: Counter::default(),
             held: Counter::default(),
             known: Mutex::default(),
@@ -302,11 +335,7 @@ impl Members {
                 }
                 member
             }
-            None => {
-                let (cursor, linked, lacks) = (kept, false, BTreeMap::new());
-                let (acknowledged, since, equal) = (0, 0, 0);
-                Member { hello, scope, cursor, kept, acknowledged, since, lacks, equal, linked }
-            }
+            None => Member::new(hello, scope, kept),
         };
         known.members.insert(member.hello.node, member.clone());
         member
@@ -317,6 +346,11 @@ impl Members {
         self.lock().members.get(&node).cloned()
     }
 
+    /// The turns of the batches that a node sends.
+    pub(super) fn turns(&self, node: NodeId) -> Arc<Turns> {
+        self.lock().members.get(&node).map(|member| Arc::clone(&member.turns)).unwrap_or_default()
+    }
+
     /// Changes what is known of a node.
     pub(super) fn update(&self, node: NodeId, change: impl FnOnce(&mut Member)) {
         if let Some(member) = self.lock().members.get_mut(&node) {
@@ -324,10 +358,10 @@ impl Members {
         }
     }
 
-    /// A member is told this node's feed from a seq on.
-    pub(super) fn tell_from(&self, node: NodeId, seq: u64) {
+    /// A member is told this node's feed from a seq on, up to another one by whole documents.
+    pub(super) fn tell_from(&self, node: NodeId, seq: u64, whole_until: u64) {
         self.update(node, |member| {
-            (member.since, member.acknowledged) = (seq, seq);
+            (member.since, member.acknowledged, member.told_whole) = (seq, seq, whole_until);
             member.lacks.clear();
         });
     }
@@ -478,7 +512,7 @@ mod tests {
         members.link(node, true);
         let held = |id, seq| members.confirmed(0, id, seq);
         // The feed is told from 10 on; what lies before is left to the sketch.
-        members.tell_from(node, 10);
+        members.tell_from(node, 10, 0);
         assert_eq!(held(one, 10), (1, 0));
         members.acknowledge(node, 12, &[two]);
         assert_eq!(

@@ -6,7 +6,7 @@ use super::{
     threads::STACK_BYTES,
 };
 use crate::{
-    doc::{Document, Form},
+    doc::{Document, Form, Room, Sender},
     ident::{Name, QuarantineId, Version},
     store::{Aside, Brings, Commit, Held, Log, NewView, Origin, Orphans, Remains, What},
 };
@@ -96,16 +96,51 @@ impl Node {
     async fn make_whole(&self, name: &Name) -> Result<Option<Released>, Error> {
         let (store, actor, id) = (self.store().clone(), self.ambient().actor(), name.id());
         let (name, now) = (name.clone(), name);
+        let document_bytes_max = self.limits().document_bytes_max;
         let work = move || {
             let Some(remains) = store.remains(id)? else { return Ok(None) };
             let (document, left_out) = Document::salvage(&remains.chunks, actor);
-            let lost = remains.damaged + left_out;
-            Ok(Some((commit(&document, remains)?, document.version(), lost)))
+            let lost = remains.damaged.len() + left_out;
+            Ok(Some((commit(&document, remains, document_bytes_max)?, document.version(), lost)))
         };
         let Some((commit, version, lost)) = deep(work).await? else { return Ok(None) };
         self.apart(|reply| Apart::Release { commit: Box::new(commit), reply }).await?;
         tracing::warn!(document = %now.id(), lost, "a document was released from quarantine");
         Ok(Some(Released { name, version, lost }))
+    }
+
+    /// Makes a document in quarantine whole with what a member sent of it, beside whatever of it can be
+    /// read here. What cannot, and is not among what was sent, stays in quarantine as changes.
+    ///
+    /// # Errors
+    /// `Damaged`: it is not in quarantine, or what was sent does not make it whole; as
+    /// [`Node::forget`].
+    pub(super) async fn mend(&self, name: &Name, bytes: Bytes) -> Result<Released, Error> {
+        self.status().check_writable()?;
+        let _alone = self.quarantining().lock().await;
+        let (store, actor, id) = (self.store().clone(), self.ambient().actor(), name.id());
+        let limits = *self.limits();
+        let work = move || {
+            let other = || Error::Damaged("it is not in quarantine".to_owned());
+            let remains = store.remains(id)?.ok_or_else(other)?;
+            let mut document = Document::new(actor);
+            document.admit(&bytes, Sender::Member, Room { changes: 0, bytes: 0 }, &limits)?;
+            let (document, left_out) = document.regain(&remains.chunks, actor);
+            let left_out = left_out.into_iter().map(|place| remains.chunks[place].clone());
+            let lost: Vec<Bytes> = remains.damaged.iter().cloned().chain(left_out).collect();
+            let lost = if document.holds(&remains.version) { Vec::new() } else { lost };
+            Ok((commit(&document, remains, limits.document_bytes_max)?, document.version(), lost))
+        };
+        let (commit, version, lost) = deep(work).await?;
+        if !lost.is_empty() {
+            let why =
+                "damaged pieces of a document that was repaired from a peer, which lacks them";
+            self.set_aside(name, lost.concat().into(), why.to_owned()).await;
+        }
+        self.apart(|reply| Apart::Release { commit: Box::new(commit), reply }).await?;
+        let lost = lost.len();
+        tracing::warn!(document = %id, lost, "a document in quarantine was repaired from a peer");
+        Ok(Released { name: name.clone(), version, lost })
     }
 
     /// Has the committer do something that is no edit of a loaded document.
@@ -121,7 +156,11 @@ impl Node {
 }
 
 /// The commit that takes a document out of quarantine.
-fn commit(document: &Document, remains: Remains) -> Result<Commit, Error> {
+fn commit(
+    document: &Document,
+    remains: Remains,
+    document_bytes_max: usize,
+) -> Result<Commit, Error> {
     let version = document.version();
     if version.is_empty() {
         let why = "nothing of it can be read: all that is left to do is to drop it";
@@ -141,6 +180,7 @@ fn commit(document: &Document, remains: Remains) -> Result<Commit, Error> {
         standing: document.standing().into(),
         kept: Vec::new(),
         orphans: Orphans::default(),
+        document_bytes_max,
     })
 }
 

@@ -540,6 +540,7 @@ impl Resident {
             standing: self.document.standing().into(),
             kept,
             orphans: self.orphans.take(),
+            document_bytes_max: usize::MAX,
         };
         Prepared { load: self.load, number: self.sent, commit }
     }

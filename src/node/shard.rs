@@ -466,7 +466,8 @@ impl Shard {
             let bytes = resident.memory_bytes();
             self.documents.weigh(id, bytes);
         }
-        let Prepared { load, number, commit } = prepared;
+        let Prepared { load, number, mut commit } = prepared;
+        commit.document_bytes_max = self.options.limits.document_bytes_max;
         if commit.view == NewView::Stale {
             self.stale.insert(id, self.ticks);
         } else {

@@ -1,10 +1,16 @@
 //! One request, one answer, over connections that are kept.
 
-use super::Error;
-use crate::sync::{Envelope, MemberKey, Refused};
+use super::{
+    Error,
+    coding::{self, CODING},
+};
+use crate::{
+    metric::Counter,
+    sync::{Envelope, MemberKey, Refused},
+};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Collected, Full, LengthLimitError, Limited};
-use hyper::{Request, StatusCode, Uri, header};
+use hyper::{Request, Response, StatusCode, Uri, body::Incoming, header};
 use hyper_util::{
     client::legacy::{
         self,
@@ -75,14 +81,30 @@ impl Url {
     }
 }
 
+/// What went over the wire to a node and back: bodies, as they were coded.
+#[derive(Debug, Default)]
+pub struct Wire {
+    /// Requests that were made.
+    pub requests: Counter,
+    /// Bytes of their bodies.
+    pub sent: Counter,
+    /// Bytes of the bodies of answers.
+    pub received: Counter,
+}
+
 type Posted<'a> =
     Pin<Box<dyn Future<Output = Result<(Bytes, Option<[u8; 32]>), Error>> + Send + 'a>>;
 
 /// How bytes are carried to a node and back: an answer, and its seal.
 pub trait Post: Send + Sync {
     /// Posts a body to a path of a node.
-    fn post<'a>(&'a self, url: &'a Url, path: &'a str, envelope: String, body: Bytes)
-    -> Posted<'a>;
+    fn post<'a>(
+        &'a self,
+        to: (&'a Url, &'a Wire),
+        path: &'a str,
+        envelope: String,
+        body: Bytes,
+    ) -> Posted<'a>;
 }
 
 /// The client; clones share its connections.
@@ -115,20 +137,21 @@ impl Client {
         Self(Arc::new(Http(client)))
     }
 
-    /// Asks a node, and gives what it answers. The envelope is sealed here.
+    /// Asks a node, and gives what it answers. The envelope is sealed here, over the body as it is
+    /// before it is coded.
     ///
     /// # Errors
     /// Any [`Error`].
     pub async fn ask(
         &self,
-        url: &Url,
+        to: (&Url, &Wire),
         path: &str,
         (key, envelope): (&MemberKey, Envelope),
         body: Vec<u8>,
         within: Duration,
     ) -> Result<Bytes, Error> {
         let envelope = key.seal(envelope, path, &body);
-        let asked = self.0.post(url, path, envelope.to_string(), body.into());
+        let asked = self.0.post(to, path, envelope.to_string(), body.into());
         let (answer, seal) = time::timeout(within, asked).await.map_err(|_| Error::Timeout)??;
         if !seal.is_some_and(|seal| key.has_sealed_answer(&envelope, &answer, seal)) {
             return Err(Error::Unsealed);
@@ -143,38 +166,60 @@ impl Client {
 impl<C: Connect + Clone + Send + Sync + 'static> Post for Http<C> {
     fn post<'a>(
         &'a self,
-        url: &'a Url,
+        (url, wire): (&'a Url, &'a Wire),
         path: &'a str,
         envelope: String,
         body: Bytes,
     ) -> Posted<'a> {
         Box::pin(async move {
-            let unreachable = |error: &dyn std::error::Error| Error::Unreachable(whole(error));
-            let request = Request::post(format!("{url}{path}"))
+            let mut request = Request::post(format!("{url}{path}"))
                 .header(header::CONTENT_TYPE, MESSAGE)
-                .header(ENVELOPE, envelope)
-                .body(Full::new(body))
-                .map_err(|error| unreachable(&error))?;
+                .header(header::ACCEPT_ENCODING, CODING)
+                .header(ENVELOPE, envelope);
+            let coded = coding::encode(&body).await;
+            if coded.is_some() {
+                request = request.header(header::CONTENT_ENCODING, CODING);
+            }
+            let body = coded.map_or(body, Bytes::from);
+            wire.requests.increment();
+            wire.sent.add(body.len() as u64);
+            let request = request.body(Full::new(body)).map_err(|error| unreachable(&error))?;
             let answer = self.0.request(request).await.map_err(|error| unreachable(&error))?;
-            let (head, body) = answer.into_parts();
-            let seal = head.headers.get(SEAL).and_then(|seal| seal.to_str().ok());
+            let seal = answer.headers().get(SEAL).and_then(|seal| seal.to_str().ok());
             let seal = seal.and_then(|seal| blake3::Hash::from_hex(seal).ok());
-            let fine = head.status == StatusCode::OK;
-            let most = if fine { ANSWER_BYTES_MAX } else { DETAIL_BYTES_MAX };
-            let body = Limited::new(body, most).collect().await;
-            let body = body.map(Collected::to_bytes);
-            if !fine {
-                let detail = body.unwrap_or_default();
-                let detail = String::from_utf8_lossy(&detail).escape_debug().to_string();
-                return Err(Error::Status { status: head.status.as_u16(), detail });
-            }
-            match body {
-                Ok(body) => Ok((body, seal.map(|seal| *seal.as_bytes()))),
-                Err(error) if error.is::<LengthLimitError>() => Err(Error::TooLarge),
-                Err(error) => Err(Error::Unreachable(whole(&*error))),
-            }
+            let body = read(answer, wire).await?;
+            Ok((body, seal.map(|seal| *seal.as_bytes())))
         })
     }
+}
+
+/// The body of an answer, decoded.
+async fn read(answer: Response<Incoming>, wire: &Wire) -> Result<Bytes, Error> {
+    let (head, body) = answer.into_parts();
+    let fine = head.status == StatusCode::OK;
+    let most = if fine { ANSWER_BYTES_MAX } else { DETAIL_BYTES_MAX };
+    let body = Limited::new(body, most).collect().await.map(Collected::to_bytes);
+    let body = body.map_err(|error| match error.is::<LengthLimitError>() {
+        true => Error::TooLarge,
+        false => unreachable(&*error),
+    });
+    wire.received.add(body.as_ref().map_or(0, Bytes::len) as u64);
+    let coded = head.headers.get(header::CONTENT_ENCODING);
+    let body = match (body, coded.map(|coding| coding.as_bytes() == CODING.as_bytes())) {
+        (Ok(body), Some(true)) => coding::decode(&body, most).await,
+        (Ok(_), Some(false)) => Err(Error::Coding("it is in none that was asked for".to_owned())),
+        (body, _) => body,
+    };
+    if fine {
+        return body;
+    }
+    let detail = body.unwrap_or_default();
+    let detail = String::from_utf8_lossy(&detail).escape_debug().to_string();
+    Err(Error::Status { status: head.status.as_u16(), detail })
+}
+
+fn unreachable(error: &dyn std::error::Error) -> Error {
+    Error::Unreachable(whole(error))
 }
 
 /// An error with all its causes.

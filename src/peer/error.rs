@@ -25,6 +25,9 @@ pub enum Error {
     /// The answer has more bytes than any may have.
     #[error("an answer without end")]
     TooLarge,
+    /// The answer is not coded as it says.
+    #[error("an answer that is not coded as it says: {0}")]
+    Coding(String),
     /// The answer is no message.
     #[error("the answer is {0}")]
     Decode(#[from] DecodeError),
@@ -45,6 +48,7 @@ impl Error {
             Self::Status { status: 401, .. } | Self::Unsealed => "wrong_secret",
             Self::Status { .. } => "bad_status",
             Self::TooLarge => "too_large",
+            Self::Coding(_) => "bad_coding",
             Self::Decode(DecodeError::Format(_)) => "other_format",
             Self::Decode(_) => "bad_message",
             Self::Refused(refused) => refused.name(),

@@ -46,6 +46,8 @@ pub struct Commit {
     pub kept: Vec<Kept>,
     /// What becomes of the changes that wait for others.
     pub orphans: Orphans,
+    /// A view of more bytes makes the document one that is marked as too large.
+    pub document_bytes_max: usize,
 }
 
 /// A node that sent changes.

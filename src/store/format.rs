@@ -9,7 +9,7 @@ use super::{
     key::{self, Family, SysKey},
     orphan::Waiting,
     quarantine::Ward,
-    read::Store,
+    read::{Oversize, Store},
     row::{self, Head, Incarnation},
     walk::walk,
 };
@@ -107,6 +107,7 @@ impl Store {
             kept: Arc::new(kept),
             waiting,
             ward,
+            oversize: Oversize::new(heads.oversize),
         });
         Ok((Arc::clone(&store), Committer::new(store, durability, full)))
     }
@@ -137,6 +138,7 @@ impl Store {
             kept: Arc::default(),
             waiting: Waiting::default(),
             ward: Ward::default(),
+            oversize: Oversize::default(),
         }))
     }
 }
@@ -253,16 +255,18 @@ fn scan_sys(
 }
 
 /// What the scan of all heads found.
+#[derive(Default)]
 struct Heads {
     last_seq: u64,
     damaged: u64,
     quarantined: BTreeSet<DocumentId>,
+    oversize: BTreeSet<DocumentId>,
 }
 
 /// Counts the documents of every collection. One bad head is one bad document: it is counted apart,
 /// and the rest is opened.
 fn count_heads(engine: &dyn Engine, catalog: &Catalog) -> Result<Heads, OpenError> {
-    let mut heads = Heads { last_seq: 0, damaged: 0, quarantined: BTreeSet::new() };
+    let mut heads = Heads::default();
     let (mut gaps, mut failed) = (0, None);
     let mut row = |key: &[u8], value: &[u8]| {
         let counted = Head::decode(key, value).ok().and_then(|head| {
@@ -270,6 +274,9 @@ fn count_heads(engine: &dyn Engine, catalog: &Catalog) -> Result<Heads, OpenErro
             if head.quarantined {
                 heads.quarantined.extend(key::decode_head(key));
                 return catalog.name(head.collection).map(drop);
+            }
+            if head.oversize {
+                heads.oversize.extend(key::decode_head(key));
             }
             let presence = if head.deleted { Presence::Deleted } else { Presence::Live };
             catalog.count(head.collection, Presence::Absent, presence)

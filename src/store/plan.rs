@@ -82,8 +82,7 @@ impl Planned {
     }
 
     pub(super) fn absorb(&mut self, commit: Commit) {
-        let Commit { track: _, log, brings, version, conflicts, view, standing, kept: _, orphans } =
-            commit;
+        let Commit { log, brings, version, conflicts, view, standing, orphans, .. } = commit;
         self.wait(orphans);
         let brings_changes = matches!(&log, Log::Append(changes) if !changes.is_empty());
         if version != self.head.version || brings_changes {
@@ -110,6 +109,11 @@ impl Planned {
         self.head.version = version;
         self.head.standing = standing;
         self.head.deleted = view == NewView::Deleted;
+        self.head.oversize = match &view {
+            NewView::Made(json) => commit.document_bytes_max < json.len(),
+            NewView::Stale => self.head.oversize,
+            NewView::Deleted => false,
+        };
         self.head.view_stale = view == NewView::Stale;
         self.conflicts = conflicts;
         self.view = view;
@@ -217,6 +221,7 @@ impl Planned {
             }
             None => Presence::Absent,
         };
+        store.oversize.note(self.track.name().id(), self.head.oversize);
         // The collection was found or added before.
         let _ = store.catalog.count(self.head.collection, was, presence(self.head.deleted));
         let receipt = Receipt { seq: self.head.seq };

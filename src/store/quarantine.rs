@@ -82,8 +82,10 @@ pub struct Remains {
     pub name: Name,
     /// What is whole of what makes it, in order.
     pub chunks: Vec<Bytes>,
-    /// How many pieces are not.
-    pub damaged: usize,
+    /// The pieces that are not, as they are.
+    pub damaged: Vec<Bytes>,
+    /// The version that it had.
+    pub version: Version,
     /// For the commit that takes it out.
     pub track: Arc<Track>,
 }
@@ -295,7 +297,7 @@ impl Store {
             return Ok(None);
         };
         let held = self.held(id, Some(name.clone()), What::Document);
-        let (mut chunks, mut damaged, mut rows) = (BTreeMap::new(), 0, Vec::new());
+        let (mut chunks, mut damaged, mut rows) = (BTreeMap::new(), Vec::new(), Vec::new());
         for (family, key) in self.rows(&held)? {
             let value = self.engine.get(family, &key).ok().flatten().unwrap_or_default();
             let (key, value) = match family {
@@ -310,12 +312,13 @@ impl Store {
             }
             match content(&key, &value) {
                 Some(chunk) => drop(chunks.insert(at, chunk)),
-                None => damaged += 1,
+                None => damaged.push(value),
             }
         }
+        let version = head.version.clone();
         let last = Last { head, rows, snapshot_bytes: 0 };
         let track = Arc::new(Track::stored(name.clone(), last));
-        Ok(Some(Remains { name, chunks: chunks.into_values().collect(), damaged, track }))
+        Ok(Some(Remains { name, chunks: chunks.into_values().collect(), damaged, version, track }))
     }
 
     fn held(&self, id: DocumentId, name: Option<Name>, what: What) -> Held {

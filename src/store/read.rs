@@ -18,7 +18,7 @@ use std::{
     ops::ControlFlow,
     path::Path,
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -37,6 +37,32 @@ pub struct Store {
     pub(super) kept: Arc<KeptAnswers>,
     pub(super) waiting: Waiting,
     pub(super) ward: Ward,
+    pub(super) oversize: Oversize,
+}
+
+/// The documents that are larger than an edit may make them: merges of what others wrote made them so.
+#[derive(Debug, Default)]
+pub(super) struct Oversize(Mutex<BTreeSet<DocumentId>>);
+
+impl Oversize {
+    pub(super) fn new(documents: BTreeSet<DocumentId>) -> Self {
+        Self(Mutex::new(documents))
+    }
+
+    /// Takes note of whether a document is.
+    pub(super) fn note(&self, id: DocumentId, oversize: bool) {
+        let mut documents = self.lock();
+        if oversize {
+            documents.insert(id);
+        } else if !documents.is_empty() {
+            documents.remove(&id);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeSet<DocumentId>> {
+        // Nothing in it panics half way.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// A document, as it is stored.
@@ -291,6 +317,11 @@ impl Store {
     /// All collections with their counts, by name: as of the last durable commit.
     pub fn collections(&self) -> Vec<CollectionCount> {
         self.catalog.counts()
+    }
+
+    /// How many documents are larger than an edit may make them.
+    pub fn oversize(&self) -> u64 {
+        self.oversize.lock().len() as u64
     }
 
     /// The node's id.

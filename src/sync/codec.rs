@@ -1,7 +1,7 @@
 //! Bytes on the wire: little-endian, and every count checked against what is left before anything is
 //! set aside for it.
 
-use super::sketch::Cell;
+use super::{message::Salt, sketch::Cell};
 use crate::ident::{Cursor, DocumentId, Hash, IncarnationId, Name, NodeId, Version};
 
 /// The one format that is spoken. Every message begins with it.
@@ -95,6 +95,10 @@ impl Writer {
     pub(super) fn cursor(&mut self, cursor: Cursor) {
         self.incarnation(cursor.incarnation);
         self.u64(cursor.seq);
+    }
+
+    pub(super) fn salt(&mut self, salt: &Salt) {
+        self.0.extend_from_slice(salt);
     }
 
     pub(super) fn cell(&mut self, cell: Cell) {
@@ -212,6 +216,10 @@ impl<'a> Reader<'a> {
 
     pub(super) fn cursor(&mut self) -> Result<Cursor, DecodeError> {
         Ok(Cursor { incarnation: self.incarnation()?, seq: self.u64()? })
+    }
+
+    pub(super) fn salt(&mut self) -> Result<Salt, DecodeError> {
+        self.array()
     }
 
     pub(super) fn cell(&mut self) -> Result<Cell, DecodeError> {

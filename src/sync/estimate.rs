@@ -3,10 +3,10 @@
 use super::sketch::Cell;
 
 /// How many probes are taken of the places from one power of two to the next.
-const PROBES_PER_OCTAVE: usize = 16;
+const PROBES_PER_OCTAVE: usize = 32;
 
 /// The places that are probed of a sketch of which the first `shown` cells, a power of two, are known
-/// whole: 16 between each power of two and the next, up to `end`.
+/// whole: 32 between each power of two and the next, up to `end`.
 pub fn probed(shown: usize, end: usize) -> impl Iterator<Item = usize> {
     let octaves = std::iter::successors(Some(shown), |from| from.checked_mul(2));
     let octaves = octaves.take_while(move |from| *from < end);
@@ -19,21 +19,24 @@ pub fn probed(shown: usize, end: usize) -> impl Iterator<Item = usize> {
 /// `probes` whether other places of it are zero.
 ///
 /// Cell `i` is zero where none of `d` positions is mapped to it, which is so with a probability of
-/// (1 − 1/(1 + i/2))ᵈ: the `d` of the greatest likelihood is searched, in steps of 1.4 %.
+/// (1 − 1/(1 + i/2))ᵈ: the `d` of the greatest likelihood is searched, in steps of 1.4 %. One in 256 of
+/// those probes seems zero that is not.
 #[expect(clippy::cast_precision_loss, reason = "places are small")]
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is within bounds")]
 pub fn estimate(cells: &[Cell], probes: impl Iterator<Item = (usize, bool)>) -> usize {
     const STEPS_PER_DOUBLING: u32 = 50;
     const DOUBLINGS: u32 = 24;
     // Every difference is in cell 0, which tells nothing of how many they are.
-    let shown = cells.iter().enumerate().skip(1).map(|(place, cell)| (place, cell.is_zero()));
-    let seen: Vec<(f64, bool)> = shown
+    let shown = cells.iter().enumerate().skip(1).map(|(place, cell)| (place, cell.is_zero(), 0.0));
+    let probes = probes.map(|(place, zero)| (place, zero, 1.0 / 256.0));
+    let seen: Vec<(f64, bool, f64)> = shown
         .chain(probes)
-        .map(|(place, zero)| ((1.0 - 1.0 / (1.0 + place as f64 / 2.0)).ln(), zero))
+        .map(|(place, zero, lies)| ((1.0 - 1.0 / (1.0 + place as f64 / 2.0)).ln(), zero, lies))
         .collect();
     let likelihood = |differences: f64| -> f64 {
-        let of = |(missed, zero): &(f64, bool)| {
-            let zero_at = (differences * missed).exp().clamp(1e-12, 1.0 - 1e-12);
+        let of = |(missed, zero, lies): &(f64, bool, f64)| {
+            let zero_at = (differences * missed).exp();
+            let zero_at = (zero_at + (1.0 - zero_at) * lies).clamp(1e-12, 1.0 - 1e-12);
             if *zero { zero_at.ln() } else { (1.0 - zero_at).ln() }
         };
         seen.iter().map(of).sum()

@@ -2,10 +2,10 @@
 //!
 //! ```text
 //! message    format (1), kind (1), and
-//! 13 batch   from (u64), to (u64), begins (flag), end (flag), made: parcels, relayed: parcels,
-//!            offers: list of id (16), fingerprint (u64)
+//! 13 batch   from (u64), to (u64), begins (flag), end (flag), whole until (u64), made: parcels,
+//!            relayed: parcels, offers: list of id (16), fingerprint (u64)
 //! 14 taken   acknowledged (u64), window (u32), wants: list of id (16), version; lacks: list of id
-//! 15 pull    option of cursor: incarnation (16), seq (u64); wait in milliseconds (u32)
+//! 15 pull    option of cursor: incarnation (16), seq (u64); whole until (u64); wait in milliseconds (u32)
 //! ```
 
 use super::{
@@ -34,6 +34,8 @@ pub struct Batch {
     pub begins: bool,
     /// Whether nothing lies behind it now.
     pub end: bool,
+    /// Up to here documents go whole, since the receiver holds next to nothing.
+    pub whole_until: u64,
     /// Changes that were made at the sender.
     pub made: Vec<Parcel>,
     /// Changes that were made elsewhere.
@@ -69,6 +71,8 @@ pub struct Taken {
 pub struct Pull {
     /// Where to go on; none: wherever the sender thinks best.
     pub after: Option<Cursor>,
+    /// What the batch before said of that: with it a first copy goes on where it stopped.
+    pub whole_until: u64,
     /// How long to wait for something, in milliseconds.
     pub wait_ms: u32,
 }
@@ -81,6 +85,7 @@ impl Batch {
         writer.u64(self.to);
         writer.flag(self.begins);
         writer.flag(self.end);
+        writer.u64(self.whole_until);
         write_parcels(&mut writer, &self.made);
         write_parcels(&mut writer, &self.relayed);
         writer.list(&self.offers, |writer, offer| {
@@ -101,6 +106,7 @@ impl Batch {
             to: reader.u64()?,
             begins: reader.flag()?,
             end: reader.flag()?,
+            whole_until: reader.u64()?,
             made: read_parcels(&mut reader)?,
             relayed: read_parcels(&mut reader)?,
             offers: reader
@@ -151,6 +157,7 @@ impl Pull {
     pub fn encode(&self) -> Vec<u8> {
         let mut writer = Writer::new(15);
         writer.option(self.after, Writer::cursor);
+        writer.u64(self.whole_until);
         writer.u32(self.wait_ms);
         writer.end()
     }
@@ -161,7 +168,11 @@ impl Pull {
     /// Any [`DecodeError`].
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         let mut reader = Reader::of(bytes, 15)?;
-        let pull = Self { after: reader.option(Reader::cursor)?, wait_ms: reader.u32()? };
+        let pull = Self {
+            after: reader.option(Reader::cursor)?,
+            whole_until: reader.u64()?,
+            wait_ms: reader.u32()?,
+        };
         reader.end(pull)
     }
 }
@@ -192,12 +203,14 @@ mod tests {
             to: 5,
             begins: true,
             end: false,
+            whole_until: 8,
             made: vec![parcel.clone()],
             relayed: Vec::new(),
             offers: vec![Offer { id: id(6), fingerprint: 7 }],
         };
         let golden = [
             &[1, 13, 4, 0, 0, 0, 0, 0, 0, 0, 5, 0, 0, 0, 0, 0, 0, 0, 1, 0][..],
+            &[8, 0, 0, 0, 0, 0, 0, 0],
             &parcels,
             &[0, 0, 0, 0, 1, 0, 0, 0],
             &[6; 16],
@@ -223,8 +236,15 @@ mod tests {
         assert_eq!(taken.encode(), golden);
         assert_eq!(Taken::decode(&golden), Ok(taken));
         let cursor = Cursor { incarnation: IncarnationId::from_bytes([2; 16]), seq: 3 };
-        let pull = Pull { after: Some(cursor), wait_ms: 4 };
-        let golden = [&[1, 15, 1][..], &[2; 16], &[3, 0, 0, 0, 0, 0, 0, 0, 4, 0, 0, 0]].concat();
+        let pull = Pull { after: Some(cursor), whole_until: 5, wait_ms: 4 };
+        let golden = [
+            &[1, 15, 1][..],
+            &[2; 16],
+            &[3, 0, 0, 0, 0, 0, 0, 0],
+            &[5, 0, 0, 0, 0, 0, 0, 0],
+            &[4, 0, 0, 0],
+        ]
+        .concat();
         assert_eq!(pull.encode(), golden);
         assert_eq!(Pull::decode(&golden), Ok(pull));
     }

@@ -4,7 +4,7 @@
 //! milliseconds to seconds. So all nodes of a cluster hash under keys of its secret, and nobody else ever
 //! sees a cell or a sum.
 
-use super::sketch::Seed;
+use super::{message::Salt, sketch::Seed};
 use crate::ident::{Collection, DocumentId, Name, Version};
 use siphasher::sip::SipHasher24;
 use std::{collections::BTreeSet, fmt, hash::Hasher as _};
@@ -18,22 +18,35 @@ pub struct SketchKey {
     id: u64,
 }
 
+/// SipHash-2-4 under a key that follows from a secret and what it is for.
+fn hasher(secret: &[u8], context: &str) -> SipHasher24 {
+    let mut key = [0; 16];
+    key.copy_from_slice(&blake3::derive_key(context, secret)[..16]);
+    SipHasher24::new_with_key(&key)
+}
+
 impl SketchKey {
     /// The keys that follow from a secret.
     pub fn derived(secret: &[u8]) -> Self {
-        let derived = |context: &str| blake3::derive_key(context, secret);
-        let hasher = |context: &str| {
-            let mut key = [0; 16];
-            key.copy_from_slice(&derived(context)[..16]);
-            SipHasher24::new_with_key(&key)
-        };
         let mut id = [0; 8];
-        id.copy_from_slice(&derived("tombolo sketch v1: key id")[..8]);
+        id.copy_from_slice(&blake3::derive_key("tombolo sketch v1: key id", secret)[..8]);
         Self {
-            fingerprints: hasher("tombolo sketch v1: fingerprints"),
-            seeds: hasher("tombolo sketch v1: seeds"),
-            collections: hasher("tombolo sketch v1: collections"),
+            fingerprints: hasher(secret, "tombolo sketch v1: fingerprints"),
+            seeds: hasher(secret, "tombolo sketch v1: seeds"),
+            collections: hasher(secret, "tombolo sketch v1: collections"),
             id: u64::from_le_bytes(id),
+        }
+    }
+
+    /// The keys of one comparison, which follow from these, their secret, and what was drawn for it. What
+    /// is alike under the usual keys by accident is not alike under these as well.
+    #[must_use]
+    pub fn salted(&self, secret: &[u8], salt: &Salt) -> Self {
+        let secret = [&salt[..], secret].concat();
+        Self {
+            fingerprints: hasher(&secret, "tombolo sketch v1: salted fingerprints"),
+            seeds: hasher(&secret, "tombolo sketch v1: salted seeds"),
+            ..self.clone()
         }
     }
 
@@ -118,5 +131,11 @@ mod tests {
         );
         assert_eq!(position(DocumentId::from_bytes([1; 16])), 0x0101_0101_0101_0101);
         assert_eq!(format!("{key:?}"), "SketchKey(b9250d0bf88500d3)");
+        let salted = key.salted(b"a secret", &[1; 16]);
+        assert_eq!(salted.fingerprint(&name("a"), &version), 0xf7c4ccf99b4252e5);
+        assert_eq!(
+            salted.collection(name("a").collection()),
+            key.collection(name("a").collection())
+        );
     }
 }

@@ -2,8 +2,9 @@
 //!
 //! ```text
 //! message  format (1), kind (1), and
-//! 1 what   set (u64), slice, end (u32), cells, probes
-//! 2 more   set (u64), slice, how many cells (u32)
+//! 1 what   part, end (u32), cells, probes
+//! 2 more   part, how many cells (u32)
+//! part     set (u64), slice, option of salt (16)
 //! slice    list of bytes, at most 2
 //! 3 equal
 //! 4 found  list of: position (u64), by (u64)
@@ -11,8 +12,9 @@
 //! 6 many   about how many (u32)
 //! 7 other
 //! cells    list of: a (u64), b (u64), c (u32)
-//! probes   list of u16
+//! probes   list of bytes
 //! list     how many (u32), each
+//! option   flag, and it
 //! ```
 
 use super::{
@@ -69,6 +71,41 @@ impl Slice {
     }
 }
 
+/// What goes into keys of their own, for one comparison.
+pub type Salt = [u8; 16];
+
+/// What is summed up: which documents, and under which keys.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Part {
+    /// Of which collections.
+    pub set: SetId,
+    /// Which of their documents.
+    pub slice: Slice,
+    /// Keys that are used just once, where it is audited; none: those of the cluster.
+    pub salt: Option<Salt>,
+}
+
+impl Part {
+    /// All of a set, as it is kept.
+    pub fn whole(set: SetId) -> Self {
+        Self { set, slice: Slice::whole(), salt: None }
+    }
+
+    fn write(&self, writer: &mut Writer) {
+        writer.u64(self.set.0);
+        writer.bytes(self.slice.first());
+        writer.option(self.salt, |writer, salt| writer.salt(&salt));
+    }
+
+    fn read(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self {
+            set: SetId(reader.u64()?),
+            slice: Slice::read(reader)?,
+            salt: reader.option(Reader::salt)?,
+        })
+    }
+}
+
 /// A position whose value differs, and by how much.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Difference {
@@ -84,22 +121,18 @@ pub enum Ask {
     /// What differs?
     What {
         /// Of what.
-        set: SetId,
-        /// Of which part of it.
-        slice: Slice,
+        part: Part,
         /// How many cells the sketch has of who asks, up to which it is probed.
         end: u32,
         /// The first of them.
         cells: Vec<Cell>,
         /// Probes of others, at the places that [`probed`](super::probed) gives.
-        probes: Vec<u16>,
+        probes: Vec<u8>,
     },
     /// The first cells.
     More {
         /// Of what.
-        set: SetId,
-        /// Of which part of it.
-        slice: Slice,
+        part: Part,
         /// How many.
         cells: u32,
     },
@@ -124,22 +157,27 @@ pub enum Told {
 }
 
 impl Ask {
+    /// Of what it asks.
+    pub fn part(&self) -> &Part {
+        match self {
+            Self::What { part, .. } | Self::More { part, .. } => part,
+        }
+    }
+
     /// As bytes.
     pub fn encode(&self) -> Vec<u8> {
         let mut writer;
         match self {
-            Self::What { set, slice, end, cells, probes } => {
+            Self::What { part, end, cells, probes } => {
                 writer = Writer::new(1);
-                writer.u64(set.0);
-                writer.bytes(slice.first());
+                part.write(&mut writer);
                 writer.u32(*end);
                 writer.cells(cells);
-                writer.list(probes, |writer, probe| writer.u16(*probe));
+                writer.bytes(probes);
             }
-            Self::More { set, slice, cells } => {
+            Self::More { part, cells } => {
                 writer = Writer::new(2);
-                writer.u64(set.0);
-                writer.bytes(slice.first());
+                part.write(&mut writer);
                 writer.u32(*cells);
             }
         }
@@ -154,17 +192,12 @@ impl Ask {
         let (mut reader, kind) = Reader::new(bytes)?;
         let ask = match kind {
             1 => Self::What {
-                set: SetId(reader.u64()?),
-                slice: Slice::read(&mut reader)?,
+                part: Part::read(&mut reader)?,
                 end: reader.u32()?,
                 cells: reader.cells()?,
-                probes: reader.list(2, Reader::u16)?,
+                probes: reader.bytes()?.to_vec(),
             },
-            2 => Self::More {
-                set: SetId(reader.u64()?),
-                slice: Slice::read(&mut reader)?,
-                cells: reader.u32()?,
-            },
+            2 => Self::More { part: Part::read(&mut reader)?, cells: reader.u32()? },
             other => return Err(DecodeError::Kind(other)),
         };
         reader.end(ask)
@@ -239,20 +272,22 @@ mod tests {
     fn messages_are_these_bytes() {
         let set = SetId(0x0807_0605_0403_0201);
         let what = Ask::What {
-            set,
-            slice: Slice::whole(),
+            part: Part::whole(set),
             end: 64,
             cells: vec![cell()],
-            probes: vec![1, 0xfffe],
+            probes: vec![1, 0xfe],
         };
         let asks = [
             (
                 what,
-                "0101 0102030405060708 00000000 40000000 01000000 0102030405060708090a0b0c0d0e0f1011121314 02000000 0100 feff",
+                "0101 0102030405060708 00000000 00 40000000 01000000 0102030405060708090a0b0c0d0e0f1011121314 02000000 01 fe",
             ),
             (
-                Ask::More { set, slice: Slice(vec![7, 8]), cells: 258 },
-                "0102 0102030405060708 02000000 0708 02010000",
+                Ask::More {
+                    part: Part { set, slice: Slice(vec![7, 8]), salt: Some([9; 16]) },
+                    cells: 258,
+                },
+                "0102 0102030405060708 02000000 0708 01 09090909090909090909090909090909 02010000",
             ),
         ];
         for (ask, golden) in asks {

@@ -34,7 +34,7 @@ pub use estimate::{estimate, probed};
 pub use feed::{Batch, Offer, Pull, Taken, Want};
 pub use hello::{Beat, Hello, LINEAGE_MAX, Link};
 pub use key::{SketchKey, position};
-pub use message::{Ask, Difference, SetId, Slice, Told};
+pub use message::{Ask, Difference, Part, Salt, SetId, Slice, Told};
 pub use refused::{Reason, Refused};
 pub use repair::{
     Held, Holdings, POSITIONS_MAX, Parcel, REPAIR_BYTES_MAX, RepairAsk, RepairTold, answer_repair,

@@ -248,7 +248,7 @@ mod tests {
     use super::*;
     use crate::{
         ident::Hash,
-        sync::{Next, Round, Sketch, SketchKey, Slice, answer},
+        sync::{Next, Part, Round, Sketch, SketchKey, answer},
     };
     use std::{
         collections::{BTreeMap, BTreeSet},
@@ -311,7 +311,7 @@ mod tests {
     /// What two nodes do until they are equal; gives how many repairs were asked for.
     fn reconcile(one: &mut World, two: &mut World, key: &SketchKey) -> usize {
         let (mut round, ask) =
-            Round::begin(key.clone(), SET, Slice::whole(), one.sketch(key).cells().to_vec());
+            Round::begin(key.clone(), Part::whole(SET), one.sketch(key).cells().to_vec());
         let told = answer(Some(two.sketch(key).cells()), key, &ask);
         let Ok(Next::Differ(found)) = round.told(told) else { panic!("more than a sketch tells") };
         let mut left: Vec<u64> = found.iter().map(|difference| difference.position).collect();

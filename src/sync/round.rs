@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! A                                        B
-//! 32 cells, 176 probes             ──→     reads a small difference at once
+//! 32 cells, 352 probes             ──→     reads a small difference at once
 //!                                  ←──     nothing differs │ these positions │ too many
 //!                                  ←──     else as many cells as the probes make likely to suffice
 //! reads the difference, or asks
@@ -14,7 +14,7 @@
 use super::{
     estimate::{estimate, probed},
     key::SketchKey,
-    message::{Ask, Difference, SetId, Slice, Told},
+    message::{Ask, Difference, Part, Told},
     sketch::{Cell, Peeled, peel},
 };
 
@@ -70,8 +70,7 @@ fn differences(found: impl IntoIterator<Item = (u64, u64)>) -> Vec<Difference> {
 #[derive(Debug)]
 pub struct Round {
     key: SketchKey,
-    set: SetId,
-    slice: Slice,
+    part: Part,
     /// All cells, of one moment.
     mine: Vec<Cell>,
     /// How many cells were asked for.
@@ -108,18 +107,17 @@ pub enum RoundError {
 }
 
 impl Round {
-    /// Begins a round over a slice of a set, whose cells these are.
-    pub fn begin(key: SketchKey, set: SetId, slice: Slice, mine: Vec<Cell>) -> (Self, Ask) {
+    /// Begins a round over what has these cells, under the keys that its part names.
+    pub fn begin(key: SketchKey, part: Part, mine: Vec<Cell>) -> (Self, Ask) {
         let ask = Ask::What {
-            set,
-            slice: slice.clone(),
+            part: part.clone(),
             end: u32::try_from(mine.len()).unwrap_or(u32::MAX),
             cells: mine.iter().take(CELLS_ASKED).copied().collect(),
             probes: probed(CELLS_ASKED, mine.len())
                 .filter_map(|place| mine.get(place).map(|cell| cell.probe()))
                 .collect(),
         };
-        (Self { key, set, slice, mine, wanted: 0 }, ask)
+        (Self { key, part, mine, wanted: 0 }, ask)
     }
 
     /// Goes on with an answer.
@@ -155,14 +153,14 @@ impl Round {
         }
         self.wanted = (theirs.len() * 5 / 4 + 16).min(self.mine.len());
         let cells = u32::try_from(self.wanted).unwrap_or(u32::MAX);
-        Ok(Next::Ask(Ask::More { set: self.set, slice: self.slice.clone(), cells }))
+        Ok(Next::Ask(Ask::More { part: self.part.clone(), cells }))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sync::Sketch;
+    use crate::sync::{SetId, Sketch};
     use fastrand::Rng;
     use std::collections::BTreeMap;
 
@@ -204,8 +202,7 @@ mod tests {
 
     /// What a round comes to, its trips, and its bytes both ways.
     fn round(asking: &Sketch, asked: &Sketch) -> (Next, usize, usize) {
-        let (mut round, mut ask) =
-            Round::begin(key(), SET, Slice::whole(), asking.cells().to_vec());
+        let (mut round, mut ask) = Round::begin(key(), Part::whole(SET), asking.cells().to_vec());
         let (mut trips, mut bytes) = (0, 0);
         loop {
             let question = ask.encode();
@@ -271,14 +268,14 @@ mod tests {
         assert_eq!(round(&one, &one).0, Next::Differ(Vec::new()));
         let Next::Slices { about, .. } = round(&one, &two).0 else { panic!("it fits") };
         assert!(1_000 < about, "{about}");
-        let (_, ask) = Round::begin(key(), SET, Slice::whole(), one.cells().to_vec());
+        let (_, ask) = Round::begin(key(), Part::whole(SET), one.cells().to_vec());
         assert_eq!(answer(None, &key(), &ask), Told::Other);
     }
 
     #[test]
     fn an_answer_that_cannot_be_is_refused() {
         let one = sketch(&BTreeMap::from([(1, 2)]), 64);
-        let (mut round, _) = Round::begin(key(), SET, Slice::whole(), one.cells().to_vec());
+        let (mut round, _) = Round::begin(key(), Part::whole(SET), one.cells().to_vec());
         let told = Told::Cells(vec![Cell::default(); 65]);
         assert_eq!(round.told(told), Err(RoundError::Cells(65, 64)));
         let told = Told::Found(vec![Difference { position: 1, by: 1 }; 81]);

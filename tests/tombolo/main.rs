@@ -32,6 +32,7 @@ mod feed;
 #[cfg(feature = "rocksdb")]
 mod full_disk;
 mod gate;
+mod hostile;
 mod http;
 mod import;
 #[cfg(feature = "rocksdb")]
@@ -39,6 +40,7 @@ mod islands;
 mod json_parsing;
 mod json_patch;
 mod logs;
+mod mending;
 mod merge_patch;
 mod merges;
 mod metrics;

@@ -9,8 +9,8 @@ use tombolo::{
     http,
     ident::{DocumentId, IncarnationId, Name, NodeId, Version},
     node::{
-        Direction, Figures, Filter, Node, Options, PeerOptions, PeerState, Precondition, Secret,
-        Since, Unheard, Write, Written,
+        Direction, Error, Figures, Filter, Node, Options, PeerOptions, PeerState, Precondition,
+        Secret, Since, Unheard, Write, Written,
     },
     peer::Client,
     store::{Crash, Engine, MemoryEngine},
@@ -18,22 +18,25 @@ use tombolo::{
 };
 
 /// Longest that nodes may take to become equal, with nothing in the way: two ticks of their sketches.
-const SOON: Duration = Duration::from_secs(75);
+pub(crate) const SOON: Duration = Duration::from_secs(75);
+
+/// What all nodes of these tests know.
+pub(crate) const SECRET: &[u8] = b"a secret that is long";
 
 /// A node that others reach.
-struct Island {
-    node: Node,
-    address: SocketAddr,
+pub(crate) struct Island {
+    pub(crate) node: Node,
+    pub(crate) address: SocketAddr,
     stop: watch::Sender<bool>,
     tasks: Vec<JoinHandle<()>>,
 }
 
 impl Island {
-    async fn new() -> Self {
-        Self::on(Arc::new(MemoryEngine::new()), "127.0.0.1:0", b"a secret that is long").await
+    pub(crate) async fn new() -> Self {
+        Self::on(Arc::new(MemoryEngine::new()), "127.0.0.1:0", SECRET).await
     }
 
-    async fn on(engine: Arc<dyn Engine>, listen: &str, secret: &[u8]) -> Self {
+    pub(crate) async fn on(engine: Arc<dyn Engine>, listen: &str, secret: &[u8]) -> Self {
         Self::with(
             Options { secret: Secret(secret.to_vec()), ..Options::default() },
             engine,
@@ -42,7 +45,7 @@ impl Island {
         .await
     }
 
-    async fn with(options: Options, engine: Arc<dyn Engine>, listen: &str) -> Self {
+    pub(crate) async fn with(options: Options, engine: Arc<dyn Engine>, listen: &str) -> Self {
         let options = Options { shards: 1, sketch_cells: 64, ..options };
         let node = Node::start(options, engine).unwrap();
         let listener = TcpListener::bind(listen).await.unwrap();
@@ -57,13 +60,13 @@ impl Island {
     }
 
     /// Replicates with others.
-    fn join(&mut self, peers: Vec<PeerOptions>) {
+    pub(crate) fn join(&mut self, peers: Vec<PeerOptions>) {
         let (node, stop) = (self.node.clone(), until(self.stop.subscribe()));
         let replicate = async move { node.replicate(peers, Client::tcp(), stop).await };
         self.tasks.push(tokio::spawn(replicate));
     }
 
-    fn peer(&self) -> PeerOptions {
+    pub(crate) fn peer(&self) -> PeerOptions {
         PeerOptions {
             name: self.address.to_string(),
             url: format!("http://{}", self.address).parse().unwrap(),
@@ -72,7 +75,7 @@ impl Island {
         }
     }
 
-    async fn stop(self) {
+    pub(crate) async fn stop(self) {
         self.stop.send_replace(true);
         self.node.stop().await;
         for task in self.tasks {
@@ -80,19 +83,28 @@ impl Island {
         }
     }
 
-    async fn put(&self, of: &str, json: &str) -> Written {
+    pub(crate) async fn put(&self, of: &str, json: &str) -> Written {
         let edit = Edit::Put(doc::parse(json.as_bytes(), Form::Plain, &Limits::default()).unwrap());
         self.write(of, edit).await
     }
 
-    async fn write(&self, of: &str, edit: Edit) -> Written {
+    pub(crate) async fn write(&self, of: &str, edit: Edit) -> Written {
+        self.try_write(of, edit).await.unwrap()
+    }
+
+    pub(crate) async fn try_patch(&self, of: &str, json: &str) -> Result<Written, Error> {
+        let patch = doc::parse(json.as_bytes(), Form::Plain, &Limits::default()).unwrap();
+        self.try_write(of, Edit::MergePatch(patch)).await
+    }
+
+    async fn try_write(&self, of: &str, edit: Edit) -> Result<Written, Error> {
         let precondition = Precondition::None;
         let write = Write { edit, base: None, precondition, message: None, want: None, once: None };
-        self.node.write(&name(of), write).await.unwrap()
+        self.node.write(&name(of), write).await
     }
 
     /// Every document: its version, its conflicts, its JSON.
-    async fn all(&self) -> BTreeMap<Name, (Version, u32, Option<Bytes>)> {
+    pub(crate) async fn all(&self) -> BTreeMap<Name, (Version, u32, Option<Bytes>)> {
         let (mut all, mut since) = (BTreeMap::new(), Since::Beginning);
         loop {
             let filter = Filter::default();
@@ -107,7 +119,7 @@ impl Island {
         }
     }
 
-    async fn figures(&self) -> Figures {
+    pub(crate) async fn figures(&self) -> Figures {
         self.node.figures().await
     }
 }
@@ -117,13 +129,13 @@ async fn until(mut stopped: watch::Receiver<bool>) {
     let _ = stopped.wait_for(|stopped| *stopped).await;
 }
 
-fn name(of: &str) -> Name {
+pub(crate) fn name(of: &str) -> Name {
     let (collection, key) = of.split_once('/').unwrap();
     Name::new(collection.parse().unwrap(), key.parse().unwrap()).unwrap()
 }
 
 /// Waits until all hold the same, and as many documents.
-async fn equal(islands: &[&Island], documents: usize) {
+pub(crate) async fn equal(islands: &[&Island], documents: usize) {
     let until = time::Instant::now() + SOON;
     loop {
         let first = islands[0].all().await;

@@ -157,7 +157,10 @@ impl Node {
         let until = Instant::now() + Duration::from_millis(pull.wait_ms.into()).min(WAIT_MAX);
         let mut asking = member.clone();
         asking.hello.beat.cursor = pull.after;
-        let start = self.start_for(&asking);
+        let mut start = self.start_for(&asking);
+        if !start.begins {
+            start.whole_until = pull.whole_until;
+        }
         let mut after = start.after;
         let mut changes = self.members().changes();
         loop {
@@ -189,15 +192,12 @@ impl Node {
 
     async fn answer_sketch(&self, body: &[u8], member: &Member) -> Result<Vec<u8>, Refused> {
         let ask = Ask::decode(body).map_err(|error| bad(&error))?;
-        let key = self.ledger().key();
-        let (set, slice) = match &ask {
-            Ask::What { set, slice, .. } | Ask::More { set, slice, .. } => (*set, slice),
-        };
-        let shared = match member.scope.set(key) == set {
-            true => self.cells(&member.scope, slice).await.map_err(|error| refused(&error))?,
+        let part = ask.part();
+        let shared = match member.scope.set(self.ledger().key()) == part.set {
+            true => self.cells(&member.scope, part).await.map_err(|error| refused(&error))?,
             false => None,
         };
-        let told = answer(shared.as_deref(), key, &ask);
+        let told = answer(shared.as_deref(), &self.key_for(part), &ask);
         Ok(told.encode())
     }
 

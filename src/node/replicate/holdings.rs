@@ -5,7 +5,8 @@ use crate::{
     node::{Error, Node},
     store::Store,
     sync::{
-        Cell, Held, Holdings, POSITIONS_MAX, Parcel, REPAIR_BYTES_MAX, Scope, SetId, Slice, Want,
+        Cell, Held, Holdings, POSITIONS_MAX, Parcel, Part, REPAIR_BYTES_MAX, Scope, SetId,
+        SketchKey, Want,
     },
 };
 use std::{collections::BTreeMap, ops::ControlFlow, sync::Arc};
@@ -38,20 +39,28 @@ impl Holdings for Fetched {
 }
 
 impl Node {
-    /// The cells of a slice of what is shared; `None`: they are not summed up yet.
+    /// The cells of a part of what is shared; `None`: they are not summed up yet.
     ///
     /// # Errors
     /// `Internal`.
     pub(super) async fn cells(
         &self,
         scope: &Scope,
-        slice: &Slice,
+        part: &Part,
     ) -> Result<Option<Vec<Cell>>, Error> {
-        if slice.is_whole() {
-            return Ok(self.ledger().summary(scope.set(self.ledger().key())));
+        if part.slice.is_whole() && part.salt.is_none() {
+            return Ok(self.ledger().summary(part.set));
         }
-        let (node, scope, slice) = (self.clone(), scope.clone(), slice.clone());
-        self.blocking(move || Ok(Some(node.ledger().slice(&scope, &slice, node.store())?))).await
+        let (node, scope, key) = (self.clone(), scope.clone(), self.key_for(part));
+        let slice = part.slice.clone();
+        let made = move || Ok(Some(node.ledger().slice(&scope, &slice, &key, node.store())?));
+        self.blocking(made).await
+    }
+
+    /// The keys under which a part is summed up.
+    pub(super) fn key_for(&self, part: &Part) -> SketchKey {
+        let key = self.ledger().key();
+        part.salt.map_or_else(|| key.clone(), |salt| key.salted(self.secret(), &salt))
     }
 
     /// What is held at positions.
@@ -111,18 +120,13 @@ impl Node {
     /// `Stalled`, `Stopping`.
     pub(super) async fn lacking(&self, name: &Name, seen: Version) -> Result<Vec<u8>, Error> {
         if seen.is_empty() {
-            let (store, name) = (Arc::clone(self.store()), name.clone());
-            return self
-                .blocking(move || match store.document(&name) {
-                    Ok(Some(stored)) => Ok(stored.chunks.concat()),
-                    Ok(None) => Ok(Vec::new()),
-                    Err(error) => {
-                        tracing::error!(document = %name.id(), %error, "cannot be sent to a peer");
-                        Ok(Vec::new())
-                    }
-                })
-                .await;
+            let (store, of) = (Arc::clone(self.store()), name.clone());
+            let stored = self.blocking(move || Ok(store.document(&of)?)).await;
+            if let Ok(stored) = stored {
+                return Ok(stored.map_or_else(Vec::new, |stored| stored.chunks.concat()));
+            }
         }
+        // Whoever loads a document that is damaged puts it into quarantine, and it is asked of a peer.
         match self.changes_since(name, seen).await {
             Ok(reading) => Ok(reading.body.to_vec()),
             Err(error @ (Error::Stalled | Error::Stopping)) => Err(error),

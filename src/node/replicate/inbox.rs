@@ -2,19 +2,35 @@
 
 use crate::{
     ident::{Cursor, DocumentId, IncarnationId, NodeId, Version},
-    node::{Error, Node, shard::Apart},
+    node::{Error, Node, members::Members, shard::Apart},
     store::Source,
     sync::{Batch, Offer, Parcel, Taken, Want},
 };
+use bytes::Bytes;
 use futures_util::{StreamExt, stream};
-use std::sync::Arc;
+use std::{
+    pin::pin,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+use tokio::{
+    sync::{Mutex, MutexGuard, Notify},
+    time::{self, Instant},
+};
 
-/// Bytes of changes that a batch may hold.
-const WINDOW_BYTES: u32 = 1 << 20;
+/// Bytes of changes that are on their way through the gate, of all members, when no more are welcome.
+const INBOX_BYTES_MAX: usize = 16 << 20;
+/// Most bytes of changes that the next batch may hold.
+const WINDOW_BYTES_MAX: usize = 1 << 20;
+/// Fewest: whoever waits for room asks for it with something.
+const WINDOW_BYTES_MIN: usize = 64 << 10;
 /// A cursor is stored whenever it has moved so far.
 const KEPT_EVERY: u64 = 1024;
 /// Most documents that are on their way through the gate at once, of one batch.
 const ADMITTED_MAX: usize = 256;
+
+/// How long a batch waits for the one before it.
+const EARLIER_TIME: Duration = Duration::from_secs(1);
 
 /// What became of a parcel.
 enum Fate {
@@ -32,6 +48,65 @@ pub(super) struct Unpacked {
     waits: Vec<DocumentId>,
 }
 
+/// Batches of one member are taken one after the other, in the order of its feed.
+#[derive(Debug, Default)]
+pub(in crate::node) struct Turns {
+    turn: Mutex<()>,
+    /// Told when one has been taken.
+    ended: Notify,
+}
+
+impl Turns {
+    /// Waits for a turn that `follows` what was taken before, though not for long.
+    async fn take(&self, follows: impl Fn() -> bool) -> Turn<'_> {
+        let until = Instant::now() + EARLIER_TIME;
+        loop {
+            let mut ended = pin!(self.ended.notified());
+            ended.as_mut().enable();
+            let turn = self.turn.lock().await;
+            if follows() || until <= Instant::now() {
+                return Turn { _turn: turn, ended: &self.ended };
+            }
+            drop(turn);
+            // Too late is asked for again.
+            let _ = time::timeout_at(until, ended).await;
+        }
+    }
+}
+
+/// The turn of one batch.
+struct Turn<'a> {
+    _turn: MutexGuard<'a, ()>,
+    ended: &'a Notify,
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.ended.notify_waiters();
+    }
+}
+
+/// What a batch weighs, as long as it is on its way through the gate.
+struct Weight<'a> {
+    members: &'a Members,
+    bytes: usize,
+}
+
+impl<'a> Weight<'a> {
+    fn of(members: &'a Members, batch: &Batch) -> Self {
+        let parcels = batch.made.iter().chain(&batch.relayed);
+        let bytes = parcels.map(|parcel| parcel.changes.len()).sum();
+        members.inbox_bytes.fetch_add(bytes, Ordering::Relaxed);
+        Self { members, bytes }
+    }
+}
+
+impl Drop for Weight<'_> {
+    fn drop(&mut self) {
+        self.members.inbox_bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
 impl Node {
     /// Takes a batch of a member's feed.
     ///
@@ -44,15 +119,28 @@ impl Node {
         incarnation: IncarnationId,
         batch: Batch,
     ) -> Result<Taken, Error> {
-        let member = self.members().member(from);
-        let cursor = member.and_then(|member| member.cursor);
         let moves = batch.from != batch.to || batch.begins;
-        // A cursor of an earlier start that its node honours counts on in this one.
-        let known = cursor.map(|cursor| cursor.seq);
-        if moves && !batch.begins && known.is_none_or(|known| known < batch.from) {
+        let turns = self.members().turns(from);
+        let known = || {
+            let member = self.members().member(from);
+            // A cursor of an earlier start that its node honours counts on in this one.
+            member.and_then(|member| member.cursor).map(|cursor| cursor.seq)
+        };
+        let follows = |known: Option<u64>| {
+            !moves || batch.begins || known.is_some_and(|known| batch.from <= known)
+        };
+        // What lies before it may come a little later, over another connection.
+        let _turn = turns.take(|| follows(known())).await;
+        let known = known();
+        if !follows(known) {
             let acknowledged = known.unwrap_or(0);
-            return Ok(Taken { acknowledged, window: WINDOW_BYTES, ..Taken::default() });
+            return Ok(Taken { acknowledged, window: self.window(), ..Taken::default() });
         }
+        if moves {
+            let whole_until = batch.whole_until;
+            self.members().update(from, |member| member.tells_whole = whole_until);
+        }
+        let _weight = Weight::of(self.members(), &batch);
         let made = self.unpack(batch.made, Source { node: from, made: true }).await?;
         let relayed = self.unpack(batch.relayed, Source { node: from, made: false }).await?;
         let lacks = [made.refused, made.waits, relayed.refused, relayed.waits].concat();
@@ -62,7 +150,15 @@ impl Node {
             acknowledged = if batch.begins { batch.to } else { batch.to.max(acknowledged) };
             self.advance(from, Cursor { incarnation, seq: acknowledged }).await?;
         }
-        Ok(Taken { acknowledged, window: WINDOW_BYTES, wants, lacks })
+        Ok(Taken { acknowledged, window: self.window(), wants, lacks })
+    }
+
+    /// Bytes of changes that the next batch of a member may hold: the less, the more is on its way through
+    /// the gate.
+    fn window(&self) -> u32 {
+        let inbox = self.members().inbox_bytes.load(Ordering::Relaxed);
+        let left = INBOX_BYTES_MAX.saturating_sub(inbox) / 4;
+        u32::try_from(left.clamp(WINDOW_BYTES_MIN, WINDOW_BYTES_MAX)).unwrap_or(u32::MAX)
     }
 
     /// Takes note of how far a member's feed was taken in.
@@ -106,7 +202,9 @@ impl Node {
             if changes.is_empty() {
                 return Ok(Fate::Taken);
             }
-            match self.admit_from(&name, changes.into(), Some(from)).await {
+            let changes = Bytes::from(changes);
+            let whole = changes.clone();
+            match self.admit_from(&name, changes, Some(from)).await {
                 Ok(taken) => {
                     // What waits has come, too, and is counted when it is taken or comes again.
                     self.members().taken.add(taken.taken as u64);
@@ -121,6 +219,7 @@ impl Node {
                     | Error::Stalled
                     | Error::Stopping),
                 ) => Err(error),
+                Err(Error::Damaged(_)) if self.mend(&name, whole).await.is_ok() => Ok(Fate::Taken),
                 // One bad document is one bad document, also where a defect is met.
                 Err(error) => {
                     tracing::warn!(%document, peer = %from.node, %error, "changes are not taken");

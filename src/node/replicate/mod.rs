@@ -25,6 +25,7 @@ mod session;
 pub use answer::{Answered, Unheard};
 pub use peers::{PeerStatus, State};
 
+pub(super) use inbox::Turns;
 pub(super) use peers::Peers;
 
 use super::Error;

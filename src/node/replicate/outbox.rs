@@ -60,7 +60,8 @@ impl Node {
             let query =
                 FeedQuery { after, until, filter: None, limit: ROWS_MAX, looked_at_max: ROWS_MAX };
             let feed = store.feed_page(&query)?;
-            let mut batch = Batch { from: after, to: feed.looked_to, ..Batch::default() };
+            let (from, to) = (after, feed.looked_to);
+            let mut batch = Batch { from, to, whole_until, ..Batch::default() };
             let mut bytes = 0;
             for entry in feed.entries {
                 if bytes_max <= bytes {

@@ -1,10 +1,13 @@
 //! The peers that are configured, and how each fares.
 
-use crate::node::members::{PeerOptions, Terms};
+use crate::node::{
+    Node,
+    members::{PeerOptions, Terms, below},
+};
 use crate::{
     ident::{IncarnationId, NodeId},
     metric::Counter,
-    peer,
+    peer::{self, Wire},
     sync::{SketchKey, Slice},
 };
 use std::{
@@ -53,9 +56,11 @@ pub struct PeerStatus {
     pub lag_documents: u64,
     /// How long it has lagged.
     pub lag: Duration,
-    /// Bytes of messages to it.
+    /// Requests to it.
+    pub requests: u64,
+    /// Bytes of their bodies, as they were coded.
     pub bytes_sent: u64,
-    /// Bytes of messages from it.
+    /// Bytes of the bodies of its answers, the same.
     pub bytes_received: u64,
     /// Whether both hold the same; `None`: not known.
     pub in_sync: Option<bool>,
@@ -63,6 +68,8 @@ pub struct PeerStatus {
     pub rounds: u64,
     /// Documents that rounds found to differ, and set out to make equal.
     pub repaired: u64,
+    /// Audits that were made with it.
+    pub audits: u64,
     /// What differs and could not be settled: positions, and why.
     pub unsettled: Vec<(u64, &'static str)>,
 }
@@ -72,10 +79,11 @@ pub struct PeerStatus {
 pub(in crate::node) struct Peer {
     pub(super) options: PeerOptions,
     pub(super) terms: Terms,
-    pub(super) sent: Counter,
-    pub(super) received: Counter,
+    /// What went to it and came from it.
+    pub(super) wire: Wire,
     pub(super) rounds: Counter,
     pub(super) repaired: Counter,
+    pub(super) audits: Counter,
     known: Mutex<Known>,
     /// Told when it says hello.
     hello: Notify,
@@ -91,6 +99,8 @@ struct Known {
     lagging: Option<Instant>,
     in_sync: Option<bool>,
     unsettled: BTreeMap<u64, Unsettled>,
+    /// When it is audited next.
+    audit: Option<Instant>,
 }
 
 /// A difference that was tried to be settled.
@@ -107,10 +117,10 @@ impl Peer {
         Self {
             terms: Terms::of(&options, key),
             options,
-            sent: Counter::default(),
-            received: Counter::default(),
+            wire: Wire::default(),
             rounds: Counter::default(),
             repaired: Counter::default(),
+            audits: Counter::default(),
             known: Mutex::default(),
             hello: Notify::new(),
         }
@@ -165,6 +175,20 @@ impl Peer {
         if in_sync == Some(true) {
             known.unsettled.clear();
         }
+    }
+
+    /// Whether it is time for an audit. If so, it is the next one's turn: the first one comes at any time
+    /// within a period, so that not all peers are audited at once.
+    pub(super) fn is_audit_due(&self, node: &Node) -> bool {
+        let (now, every) = (Instant::now(), node.audit_every());
+        let mut known = self.lock();
+        let millis = u64::try_from(every.as_millis()).unwrap_or(u64::MAX);
+        let first = || now + Duration::from_millis(below(node.ambient(), millis));
+        let due = *known.audit.get_or_insert_with(first) <= now;
+        if due {
+            known.audit = Some(now + every);
+        }
+        due
     }
 
     /// Takes note of whether anything is not acknowledged.
@@ -243,11 +267,13 @@ impl Peer {
             next_try: known.next_try.filter(|_| down).map(|next| next.duration_since(now)),
             lag_documents,
             lag: known.lagging.map_or(Duration::ZERO, |since| now.duration_since(since)),
-            bytes_sent: self.sent.value(),
-            bytes_received: self.received.value(),
+            requests: self.wire.requests.value(),
+            bytes_sent: self.wire.sent.value(),
+            bytes_received: self.wire.received.value(),
             in_sync: known.in_sync,
             rounds: self.rounds.value(),
             repaired: self.repaired.value(),
+            audits: self.audits.value(),
             unsettled: known.unsettled.iter().map(|(at, one)| (*at, one.why)).collect(),
         }
     }

@@ -2,68 +2,158 @@
 
 use super::{
     holdings::held,
-    outbox::BYTES_MAX,
+    outbox::{BYTES_MAX, Start},
     session::{ANSWER_TIME, End, Session},
 };
 use crate::{
-    ident::DocumentId,
-    node::Filter,
+    ident::{Cursor, DocumentId},
+    node::{Filter, Subscription},
     peer,
     store::Source,
     sync::{
         Batch, POSITIONS_MAX, Pull, RepairAsk, RepairTold, Scope, Taken, Want, give_back, position,
     },
 };
-use std::{collections::BTreeMap, convert::Infallible, time::Duration};
+use bytes::Bytes;
+use futures_util::{
+    StreamExt,
+    future::{self, BoxFuture},
+    stream::FuturesOrdered,
+};
+use std::{
+    collections::BTreeMap,
+    convert::Infallible,
+    sync::atomic::{AtomicUsize, Ordering},
+    time::Duration,
+};
 use tokio::time;
 
 /// How often a peer may go back to where it was before, of one session.
 const REWINDS_MAX: u32 = 16;
+/// Most batches that are on their way to a peer at once.
+const IN_FLIGHT_MAX: usize = 2;
 /// How long a peer waits with the answer where nothing was written.
 const WAIT: Duration = Duration::from_secs(20);
 /// How often it is looked whether a peer pushes its feed, which then is not asked for.
 const PULL_PAUSE: Duration = Duration::from_secs(1);
 
+/// How far the feed was read for a peer.
+struct Reading {
+    news: Subscription,
+    /// Behind this seq it goes on.
+    after: u64,
+    /// Up to here the peer was sent something.
+    sent_to: u64,
+    /// Nothing lay behind it.
+    end: bool,
+}
+
+/// What became of a batch.
+enum Pushed {
+    /// It was taken, but for what the peer lacks of it.
+    Taken { to: u64, lacks: Vec<DocumentId> },
+    /// The peer is not as far: it was started again, and was not further when that was kept last.
+    Back { to: u64 },
+}
+
 impl Session {
     /// Tells the peer what is committed, for ever.
     pub(super) async fn push(&self) -> Result<Infallible, End> {
-        let busy = || peer::Error::Senseless("too many wait for the feed here".to_owned());
-        let mut news = self.node.subscribe(Filter::default()).ok_or_else(busy)?;
-        let start = self.node.start_for(&self.member()?);
-        let (mut acknowledged, mut after, mut begins) = (start.after, start.after, start.begins);
-        self.node.members().tell_from(self.id, start.after);
-        let (mut window, mut rewinds) = (BYTES_MAX, 0);
-        loop {
-            let member = self.member()?;
-            let batch = self.node.batch_for(&member, after, start.whole_until, window).await?;
-            if batch.is_empty() && !begins {
-                after = batch.to;
-                self.node.members().acknowledge(self.id, after, &[]);
-                if batch.end {
-                    news.changed().await;
-                }
-                continue;
-            }
-            let to = batch.to;
-            let batch = Batch { from: acknowledged, begins, ..batch };
-            let told = self.ask("/_peer/push", batch.encode(), ANSWER_TIME).await?;
-            let taken = Taken::decode(&told)?;
+        let Start { after, mut begins, whole_until } = self.node.start_for(&self.member()?);
+        self.node.members().tell_from(self.id, after, whole_until);
+        let mut from = after;
+        for _ in 0..=REWINDS_MAX {
+            from = self.push_from(Start { after: from, begins, whole_until }).await?;
             begins = false;
-            window = usize::try_from(taken.window).unwrap_or(BYTES_MAX).clamp(1, BYTES_MAX);
-            if taken.acknowledged < to {
-                // It has been started again, and was not further when it was kept last.
-                rewinds += 1;
-                if REWINDS_MAX < rewinds {
-                    let why = "it goes back again and again".to_owned();
-                    return Err(peer::Error::Senseless(why).into());
-                }
-                (acknowledged, after) = (taken.acknowledged, taken.acknowledged);
-                continue;
-            }
-            (acknowledged, after) = (to, to);
-            let lacks = [taken.lacks, self.give(taken.wants).await?].concat();
-            self.node.members().acknowledge(self.id, to, &lacks);
         }
+        Err(peer::Error::Senseless("it goes back again and again".to_owned()).into())
+    }
+
+    /// Tells the peer what is committed behind a seq, until it goes back to an earlier one.
+    async fn push_from(&self, start: Start) -> Result<u64, End> {
+        let Start { after, begins, whole_until } = start;
+        let busy = || peer::Error::Senseless("too many wait for the feed here".to_owned());
+        let news = self.node.subscribe(Filter::default()).ok_or_else(busy)?;
+        let window = AtomicUsize::new(BYTES_MAX);
+        let mut reading = Reading { news, after, sent_to: after, end: false };
+        if begins {
+            // What the peer knew until now is no measure for what follows before this is taken.
+            let batch = self.read(&mut reading, whole_until, &window).await?;
+            match self.tell(Batch { begins, ..batch }, &window).await? {
+                Pushed::Taken { to, lacks } => {
+                    self.node.members().acknowledge(self.id, to, &lacks);
+                    reading.sent_to = to;
+                }
+                Pushed::Back { to } => return Ok(to),
+            }
+        }
+        let mut next = self.next(reading, whole_until, &window);
+        let mut pushes = FuturesOrdered::new();
+        loop {
+            tokio::select! {
+                biased;
+                Some(pushed) = pushes.next() => match pushed? {
+                    Pushed::Taken { to, lacks } => {
+                        self.node.members().acknowledge(self.id, to, &lacks);
+                    }
+                    Pushed::Back { to } => return Ok(to),
+                },
+                read = &mut next, if pushes.len() < IN_FLIGHT_MAX => {
+                    let (batch, reading) = read?;
+                    pushes.push_back(self.tell(batch, &window));
+                    next = self.next(reading, whole_until, &window);
+                }
+            }
+        }
+    }
+
+    /// The next stretch of the feed, once there is one, and how far it was read then.
+    fn next<'a>(
+        &'a self,
+        mut reading: Reading,
+        whole_until: u64,
+        window: &'a AtomicUsize,
+    ) -> BoxFuture<'a, Result<(Batch, Reading), End>> {
+        Box::pin(async move {
+            if reading.end {
+                reading.news.changed().await;
+            }
+            let batch = self.read(&mut reading, whole_until, window).await?;
+            Ok((batch, reading))
+        })
+    }
+
+    async fn read(
+        &self,
+        reading: &mut Reading,
+        whole_until: u64,
+        window: &AtomicUsize,
+    ) -> Result<Batch, End> {
+        let (member, bytes_max) = (self.member()?, window.load(Ordering::Relaxed));
+        let batch = self.node.batch_for(&member, reading.after, whole_until, bytes_max).await?;
+        let from = reading.sent_to;
+        (reading.after, reading.end) = (batch.to, batch.end);
+        if !batch.is_empty() {
+            reading.sent_to = batch.to;
+        }
+        Ok(Batch { from, ..batch })
+    }
+
+    /// Tells the peer a stretch of the feed, and gives what it wants of what was offered.
+    async fn tell(&self, batch: Batch, window: &AtomicUsize) -> Result<Pushed, End> {
+        let to = batch.to;
+        if batch.is_empty() && !batch.begins {
+            return Ok(Pushed::Taken { to, lacks: Vec::new() });
+        }
+        let told = self.ask("/_peer/push", batch.encode(), ANSWER_TIME).await?;
+        let taken = Taken::decode(&told)?;
+        let bytes_max = usize::try_from(taken.window).unwrap_or(BYTES_MAX).clamp(1, BYTES_MAX);
+        window.store(bytes_max, Ordering::Relaxed);
+        if taken.acknowledged < to {
+            return Ok(Pushed::Back { to: taken.acknowledged });
+        }
+        let lacks = [taken.lacks, self.give(taken.wants).await?].concat();
+        Ok(Pushed::Taken { to, lacks })
     }
 
     /// Sends what the peer wants of what it was offered. Gives what it lacks all the same.
@@ -84,23 +174,34 @@ impl Session {
 
     /// Asks the peer for what is committed there, as long as it does not push it itself.
     pub(super) async fn pull(&self) -> Result<Infallible, End> {
-        let mut pause = true;
         loop {
-            if pause {
+            while self.member()?.hello.sends {
                 time::sleep(PULL_PAUSE).await;
             }
-            let member = self.member()?;
-            pause = member.hello.sends;
-            if pause {
-                continue;
+            let mut told = self.ask_for_feed(self.member()?.cursor, 0).await?;
+            loop {
+                let batch = Batch::decode(&told)?;
+                let (end, to, whole_until) = (batch.end, batch.to, batch.whole_until);
+                let take = async {
+                    let taken = self.node.take_batch(self.id, self.start, batch).await?;
+                    self.fetch_wanted(taken.wants).await
+                };
+                if end || self.member()?.hello.sends {
+                    take.await?;
+                    break;
+                }
+                // What lies behind it is there already: it is asked for meanwhile.
+                let next = Cursor { incarnation: self.start, seq: to };
+                let next = self.ask_for_feed(Some(next), whole_until);
+                ((), told) = future::try_join(take, next).await?;
             }
-            let wait_ms = u32::try_from(WAIT.as_millis()).unwrap_or(u32::MAX);
-            let pull = Pull { after: member.cursor, wait_ms };
-            let told = self.ask("/_peer/feed", pull.encode(), WAIT + ANSWER_TIME).await?;
-            let batch = Batch::decode(&told)?;
-            let taken = self.node.take_batch(self.id, self.start, batch).await?;
-            self.fetch_wanted(taken.wants).await?;
         }
+    }
+
+    async fn ask_for_feed(&self, after: Option<Cursor>, whole_until: u64) -> Result<Bytes, End> {
+        let wait_ms = u32::try_from(WAIT.as_millis()).unwrap_or(u32::MAX);
+        let pull = Pull { after, whole_until, wait_ms };
+        Ok(self.ask("/_peer/feed", pull.encode(), WAIT + ANSWER_TIME).await?)
     }
 
     /// Asks for what is wanted of what was offered.

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     peer,
-    sync::{Difference, Next, Round, Slice, Told},
+    sync::{Difference, Next, Part, Round, Salt, Slice, Told},
 };
 use std::time::Duration;
 use tokio::time;
@@ -15,6 +15,21 @@ use tokio::time;
 const QUESTIONS_MAX: u32 = 8;
 /// How long a difference has to last, where something may be on its way.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// More documents than these are audited slice by slice.
+const AUDITED_AT_ONCE_MAX: u64 = 1 << 16;
+
+/// Whether something may be on its way in a feed, also in that of a third node. Then only what differs
+/// for longer is made equal by a round.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Calm {
+    /// Neither has written of late.
+    Still,
+    /// One of both has.
+    Moving,
+    /// Both have just met.
+    Met,
+}
 
 /// What a look at a slice tells.
 enum Seen {
@@ -26,33 +41,70 @@ enum Seen {
 
 impl Session {
     /// Finds out what differs, and makes it equal as far as changes go both ways.
-    ///
-    /// `moving`: one of both has written of late. Then something may be on its way in the feed, also in
-    /// that of a third node, and only what differs for longer is made equal here.
-    pub(super) async fn round(&self, moving: bool) -> Result<(), End> {
+    pub(super) async fn round(&self, calm: Calm) -> Result<(), End> {
+        if self.member()?.is_copied() {
+            // All of it is on its way.
+            return Ok(());
+        }
         self.peer.rounds.increment();
-        // Slices that are yet to be looked at, the next one last.
-        let mut slices = vec![Slice::whole()];
+        self.compare(vec![Slice::whole()], None, calm).await?;
+        Ok(())
+    }
+
+    /// Compares what both hold by sums made anew under keys that are used just once: what is alike by
+    /// accident, or because a sketch is wrong, is found.
+    pub(super) async fn audit(&self) -> Result<(), End> {
+        self.peer.audits.increment();
+        let set = self.member()?.scope.set(self.node.ledger().key());
+        let (_, documents) = self.node.ledger().root(set).unwrap_or_default();
+        let slices = match documents <= AUDITED_AT_ONCE_MAX {
+            true => vec![Slice::whole()],
+            false => Slice::whole().parts().collect(),
+        };
+        let salt = Some(self.node.ambient().chance());
+        let found = self.compare(slices, salt, Calm::Moving).await?;
+        if found != 0 {
+            let peer = &self.peer.options.name;
+            tracing::error!(found, %peer, "documents differ from a peer's that sums showed as equal");
+            self.node.ledger().forget(set);
+        }
+        Ok(())
+    }
+
+    /// Compares slices, the last one first, and makes equal what differs. Gives how many positions that
+    /// were.
+    async fn compare(
+        &self,
+        mut slices: Vec<Slice>,
+        salt: Option<Salt>,
+        calm: Calm,
+    ) -> Result<usize, End> {
+        let mut count = 0;
         while let Some(slice) = slices.pop() {
-            match self.look(&slice).await? {
+            match self.look(&slice, salt).await? {
+                // Much is left to the feed at first, as long as that goes on.
+                Seen::Many if calm == Calm::Met && self.is_in_flight()? => return Ok(count),
                 Seen::Many => {
                     let mut parts: Vec<Slice> = slice.parts().collect();
                     parts.reverse();
                     slices.append(&mut parts);
                 }
                 Seen::Differences(mut found) => {
-                    if slice.is_whole() && (moving || self.is_in_flight()?) && !found.is_empty() {
+                    let patient = salt.is_some() || slice.is_whole();
+                    let moving = calm != Calm::Still || self.is_in_flight()?;
+                    if patient && moving && !found.is_empty() {
                         time::sleep(PATIENCE).await;
-                        let Seen::Differences(again) = self.look(&slice).await? else {
-                            return Ok(());
+                        let Seen::Differences(again) = self.look(&slice, salt).await? else {
+                            return Ok(count);
                         };
                         found.retain(|difference| again.contains(difference));
                     }
+                    count += found.len();
                     self.settle(&slice, &found).await?;
                 }
             }
         }
-        Ok(())
+        Ok(count)
     }
 
     /// Makes equal what differs in a slice.
@@ -75,18 +127,20 @@ impl Session {
         let member = self.member()?;
         let mine = self.sends() && member.acknowledged < self.node.store().last_seq();
         let heard = member.cursor.map_or(0, |cursor| cursor.seq);
-        Ok(mine || (member.hello.sends && heard < member.hello.beat.seq))
+        let takes = self.peer.terms.direction.takes();
+        Ok(mine || (takes && heard < member.hello.beat.seq))
     }
 
     /// What differs now, in a slice.
-    async fn look(&self, slice: &Slice) -> Result<Seen, End> {
-        let key = self.node.ledger().key().clone();
+    async fn look(&self, slice: &Slice, salt: Option<Salt>) -> Result<Seen, End> {
         let scope = self.member()?.scope;
-        let set = scope.set(&key);
-        let Some(cells) = self.node.cells(&scope, slice).await? else {
+        let set = scope.set(self.node.ledger().key());
+        let part = Part { set, slice: slice.clone(), salt };
+        let Some(cells) = self.node.cells(&scope, &part).await? else {
             return Ok(Seen::Differences(Vec::new()));
         };
-        let (mut round, mut ask) = Round::begin(key, set, slice.clone(), cells);
+        let key = self.node.key_for(&part);
+        let (mut round, mut ask) = Round::begin(key, part, cells);
         for _ in 0..QUESTIONS_MAX {
             let told = self.ask("/_peer/sketch", ask.encode(), ANSWER_TIME).await?;
             let next = round.told(Told::decode(&told)?);

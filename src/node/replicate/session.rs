@@ -1,6 +1,9 @@
 //! One peer, as long as it answers: hello, a beat every few seconds, and what goes both ways meanwhile.
 
-use super::peers::{Peer, PeerStatus};
+use super::{
+    peers::{Peer, PeerStatus},
+    round::Calm,
+};
 use crate::{
     ident::{IncarnationId, Name, NodeId},
     node::{
@@ -248,12 +251,10 @@ async fn greet(node: &Node, peer: &Arc<Peer>, client: &Client) -> Result<Session
     let scope = known.and_then(|known| node.members().member(known)).map(|member| member.scope);
     let scope = scope.unwrap_or_else(|| peer.terms.scope.clone());
     let mine = node.hello_for(known, &peer.terms, true, &scope).await?;
-    let body = mine.encode();
-    peer.sent.add(body.len() as u64);
     let members = node.members();
     let envelope = (&members.key, members.envelope(None));
-    let told = client.ask(&peer.options.url, "/_peer/hello", envelope, body, ANSWER_TIME).await?;
-    peer.received.add(told.len() as u64);
+    let to = (&peer.options.url, &peer.wire);
+    let told = client.ask(to, "/_peer/hello", envelope, mine.encode(), ANSWER_TIME).await?;
     let hello = Hello::decode(&told)?;
     if hello.node == node.id() {
         let why = "it is this very node".to_owned();
@@ -309,12 +310,10 @@ impl Session {
         body: Vec<u8>,
         within: Duration,
     ) -> Result<bytes::Bytes, peer::Error> {
-        self.peer.sent.add(body.len() as u64);
         let members = self.node.members();
         let envelope = (&members.key, members.envelope(Some(self.start)));
-        let url = &self.peer.options.url;
-        let told = self.client.ask(url, path, envelope, body, within).await?;
-        self.peer.received.add(told.len() as u64);
+        let to = (&self.peer.options.url, &self.peer.wire);
+        let told = self.client.ask(to, path, envelope, body, within).await?;
         self.peer.heard(self.id, self.node.ambient().unix_ms());
         Ok(told)
     }
@@ -354,7 +353,13 @@ impl Session {
             self.peer.set_lagging(self.sends() && acknowledged < mine.beat.seq);
             let due = tick <= Instant::now() && !self.peer.is_known(difference.sum());
             if same && !difference.is_zero() && due && self.leads(&member) {
-                self.round(before != Some((mine.beat.seq, theirs.seq))).await?;
+                let still = before == Some((mine.beat.seq, theirs.seq));
+                self.round(match quick {
+                    _ if still => Calm::Still,
+                    0 => Calm::Moving,
+                    _ => Calm::Met,
+                })
+                .await?;
                 quick = quick.saturating_sub(1);
                 let jitter = Duration::from_secs(below(self.node.ambient(), TICK.as_secs() / 5));
                 tick = Instant::now();
@@ -363,6 +368,10 @@ impl Session {
                 }
             }
             before = Some((mine.beat.seq, theirs.seq));
+            let equal = same && difference.is_zero();
+            if equal && self.leads(&member) && self.peer.is_audit_due(&self.node) {
+                self.audit().await?;
+            }
             tokio::select! {
                 biased;
                 () = time::sleep(BEAT) => {}

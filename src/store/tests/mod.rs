@@ -97,6 +97,7 @@ impl Bench {
             standing: Bytes::new(),
             kept: Vec::new(),
             orphans: Orphans::default(),
+            document_bytes_max: usize::MAX,
         }
     }
 
