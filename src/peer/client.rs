@@ -10,7 +10,7 @@ use crate::{
 };
 use bytes::Bytes;
 use http_body_util::{BodyExt, Collected, Full, LengthLimitError, Limited};
-use hyper::{Request, Response, StatusCode, Uri, body::Incoming, header};
+use hyper::{Request, Response, StatusCode, Uri, body::Incoming, header, http::uri::Authority};
 use hyper_util::{
     client::legacy::{
         self,
@@ -36,6 +36,9 @@ const IDLE_TIME: Duration = Duration::from_secs(30);
 /// The media type of messages.
 pub const MESSAGE: &str = "application/vnd.tombolo";
 
+/// Longest host and port: a name of DNS has at most 253 bytes.
+const AUTHORITY_BYTES_MAX: usize = 260;
+
 /// Where a node listens: `http://host:port`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Url(String);
@@ -51,12 +54,23 @@ impl FromStr for Url {
     fn from_str(text: &str) -> Result<Self, UrlError> {
         let uri: Uri = text.parse().map_err(|_| UrlError)?;
         let plain = uri.path() == "/" && uri.query().is_none();
-        let authority = uri.authority().filter(|authority| !authority.as_str().contains('@'));
+        let authority = uri.authority().filter(|authority| names_a_host(authority));
         match (uri.scheme_str(), authority) {
             (Some("http"), Some(authority)) if plain => Ok(Self(format!("http://{authority}"))),
             _ => Err(UrlError),
         }
     }
+}
+
+/// Whether it is a host, and no user, and a port if any is one.
+fn names_a_host(authority: &Authority) -> bool {
+    let (text, host) = (authority.as_str(), authority.host());
+    let port = text.strip_prefix(host).unwrap_or("@");
+    let fine = port.strip_prefix(':').is_some_and(|port| {
+        port.bytes().all(|byte| byte.is_ascii_digit())
+            && port.parse().is_ok_and(|port: u16| port != 0)
+    });
+    text.len() <= AUTHORITY_BYTES_MAX && !host.is_empty() && (port.is_empty() || fine)
 }
 
 impl fmt::Display for Url {
@@ -245,6 +259,13 @@ mod tests {
             ("http://b", Some(("b", "b"))),
             ("https://b", None),
             ("http://a@b", None),
+            ("http://@b", None),
+            ("http://:80", None),
+            ("http://b:", None),
+            ("http://b:0", None),
+            ("http://b:+1", None),
+            ("http://b:65536", None),
+            (&format!("http://{}", "b".repeat(261)), None),
             ("http://b/path", None),
             ("http://b?query", None),
             ("b:7420", None),
