@@ -9,6 +9,8 @@ use std::{borrow::Borrow, fmt, str::FromStr};
 pub const COLLECTION_BYTES_MAX: usize = 64;
 /// Longest key, in bytes of UTF-8.
 pub const KEY_BYTES_MAX: usize = 512;
+/// Longest name of a peer, in bytes: as long as the longest host and its port.
+pub const PEER_NAME_BYTES_MAX: usize = 260;
 /// The collection of documents that automerge-repo clients create; its keys are document ids.
 pub const AUTOMERGE: &str = "automerge";
 
@@ -37,6 +39,14 @@ pub enum NameError {
     #[error("a key in the collection `automerge` is the bs58check id of an Automerge document")]
     KeyNotAnId,
 }
+
+/// Not [`PeerName`]'s letters, or too many.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "a peer's name is at most 260 letters and digits of ASCII, `.`, `-`, `_`, `:`, `[` and `]`, and \
+     begins with a letter, a digit or `[`"
+)]
+pub struct PeerNameError;
 
 /// The name of a set of documents: `[a-z][a-z0-9_-]{0,63}`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -70,6 +80,37 @@ impl fmt::Display for Collection {
 impl Borrow<str> for Collection {
     fn borrow(&self) -> &str {
         &self.0
+    }
+}
+
+/// What a peer is called on one node: `[A-Za-z0-9[][][A-Za-z0-9._:-]{0,259}`, so that a host and its port
+/// are a name, and no name is folded away in a URL.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PeerName(Box<str>);
+
+impl PeerName {
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for PeerName {
+    type Err = PeerNameError;
+
+    fn from_str(text: &str) -> Result<Self, PeerNameError> {
+        let first = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'[';
+        let tail = |byte: u8| first(byte) || matches!(byte, b'.' | b'-' | b'_' | b':' | b']');
+        let valid = text.len() <= PEER_NAME_BYTES_MAX
+            && text.as_bytes().first().is_some_and(|byte| first(*byte))
+            && text.bytes().all(tail);
+        if valid { Ok(Self(text.into())) } else { Err(PeerNameError) }
+    }
+}
+
+impl fmt::Display for PeerName {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(&self.0)
     }
 }
 
@@ -265,6 +306,11 @@ macro_rules! id16 {
 id16! {
     /// A node, made once with its data directory. Text: 32 lower-case hex digits.
     NodeId
+}
+id16! {
+    /// What anybody may see of what a collection holds: equal where the same is held. Text: 32 lower-case
+    /// hex digits.
+    CollectionToken
 }
 id16! {
     /// One start of one node. Text: 32 lower-case hex digits.
@@ -485,6 +531,17 @@ mod tests {
         }
         assert!("...".parse::<Key>().is_ok());
         assert!("a/b c+%".parse::<Key>().is_ok());
+    }
+
+    #[test]
+    fn a_peer_is_called_as_its_host_may_be_and_not_as_a_path_is() {
+        let (max, over) = ("p".repeat(260), "p".repeat(261));
+        for name in ["b", "127.0.0.1:7420", "[::1]:7420", "Node_2.example.com:80", &max] {
+            assert_eq!(name.parse::<PeerName>().unwrap().to_string(), name);
+        }
+        for name in ["", ".", "..", "_b", "-b", ":80", "a b", "a/b", "a%", "ä", "b\n", &over] {
+            assert_eq!(name.parse::<PeerName>(), Err(PeerNameError), "{name:?}");
+        }
     }
 
     #[test]

@@ -105,13 +105,14 @@ fn at(input: &mut Unstructured<'_>) -> Result<ChunkAt> {
 }
 
 fn sys(input: &mut Unstructured<'_>) -> Result<SysKey> {
-    Ok(match input.int_in_range(0..=3)? {
+    Ok(match input.int_in_range(0..=4)? {
         0 => {
             let name: &Collection = &input.choose(&["a", "a-b", "a_b", "z"])?.parse().unwrap();
             SysKey::Collection(name.clone())
         }
         1 => SysKey::Format,
         2 => SysKey::Incarnation(u32::try_from(number(input)?).unwrap_or(u32::MAX)),
+        3 => SysKey::Peer(input.choose(&["a", "a:1", "a-b", "[::1]:1"])?.parse().unwrap()),
         _ => SysKey::Node,
     })
 }

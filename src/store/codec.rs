@@ -114,6 +114,11 @@ impl<'a> Reader<'a> {
         Ok(hashes.iter().map(|hash| Hash::from_bytes(*hash)).collect())
     }
 
+    /// Whether nothing is left.
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// All that is left.
     pub(super) fn rest(self) -> &'a [u8] {
         self.0

@@ -31,6 +31,7 @@ pub(super) enum Kind {
     Incarnation = 18,
     Collection = 19,
     Cursor = 20,
+    Peer = 21,
     Quarantined = 32,
     Note = 33,
     Changes = 34,

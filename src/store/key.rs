@@ -8,10 +8,10 @@
 //! | `feed` | seq (u64) |
 //! | `orphan` | document id, hash of a change (32 bytes) |
 //! | `kept` | kind (u8), bytes |
-//! | `sys` | text: `collection/NAME`, `format`, `incarnation/NNNNNNNN` (hex), `node` |
+//! | `sys` | text: `collection/NAME`, `cursor/NODE`, `format`, `incarnation/NNNNNNNN` (hex), `node`, `peer/NAME` |
 
 use super::engine::Range;
-use crate::ident::{Collection, DocumentId, Hash, Key, NodeId};
+use crate::ident::{Collection, DocumentId, Hash, Key, NodeId, PeerName};
 
 /// A column family: rows of one shape, in key order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -73,6 +73,8 @@ pub enum SysKey {
     Incarnation(u32),
     /// The node's id.
     Node,
+    /// A node to replicate with, that was added while this one ran.
+    Peer(PeerName),
 }
 
 const COLLECTION: &str = "collection/";
@@ -80,6 +82,7 @@ const CURSOR: &str = "cursor/";
 const FORMAT: &str = "format";
 const INCARNATION: &str = "incarnation/";
 const NODE: &str = "node";
+const PEER: &str = "peer/";
 
 /// The key of a view.
 pub fn encode_view(collection: u32, key: &Key) -> Vec<u8> {
@@ -170,6 +173,7 @@ pub fn encode_sys(key: &SysKey) -> Vec<u8> {
         SysKey::Format => FORMAT.into(),
         SysKey::Incarnation(count) => format!("{INCARNATION}{count:08x}").into_bytes(),
         SysKey::Node => NODE.into(),
+        SysKey::Peer(name) => format!("{PEER}{name}").into_bytes(),
     }
 }
 
@@ -185,6 +189,7 @@ pub fn decode_sys(bytes: &[u8]) -> Option<SysKey> {
                 COLLECTION => SysKey::Collection(name.parse().ok()?),
                 CURSOR => SysKey::Cursor(name.parse().ok()?),
                 INCARNATION => SysKey::Incarnation(u32::from_str_radix(name, 16).ok()?),
+                PEER => SysKey::Peer(name.parse().ok()?),
                 _ => return None,
             }
         }
@@ -232,6 +237,11 @@ pub fn collection_range() -> Range {
     Range::prefix(COLLECTION.as_bytes())
 }
 
+/// All peers that were added, by name.
+pub fn peer_range() -> Range {
+    Range::prefix(PEER.as_bytes())
+}
+
 fn view_prefix(collection: u32, text: &str) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(4 + text.len());
     bytes.extend_from_slice(&collection.to_be_bytes());
@@ -267,6 +277,7 @@ mod tests {
             (SysKey::Format, "format"),
             (SysKey::Incarnation(258), "incarnation/00000102"),
             (SysKey::Node, "node"),
+            (SysKey::Peer("[::1]:7420".parse().unwrap()), "peer/[::1]:7420"),
         ] {
             assert_eq!(encode_sys(&key), golden.as_bytes());
         }
@@ -286,6 +297,8 @@ mod tests {
             "incarnation/0000000A",
             "collection/A",
             "nodes",
+            "peer/",
+            "peer/_b",
         ] {
             assert_eq!(decode_sys(text.as_bytes()), None, "{text}");
         }

@@ -77,7 +77,7 @@ pub use repair::{Loss, Mended, Remade, Remake, Repair, Repaired, rename_node, re
 pub use replica::{Logged, Visitor};
 #[cfg(feature = "rocksdb")]
 pub use rocks::{RocksEngine, RocksOptions};
-pub use row::{Chunk, FeedRow, Head, Incarnation, Origin, View};
+pub use row::{Chunk, FeedRow, Head, Incarnation, Origin, PeerRow, View};
 #[cfg(feature = "rocksdb")]
 pub use salvage::{Effort, RepairFolder};
 pub use track::{LogSize, Track};

@@ -12,7 +12,7 @@ use super::{
     format, frame,
     key::{self, ChunkAt, Family, SysKey},
     quarantine,
-    row::{self, Chunk, FeedRow, Head, Incarnation, Origin, View},
+    row::{self, Chunk, FeedRow, Head, Incarnation, Origin, PeerRow, View},
     walk::{Gap, walk},
 };
 use crate::ident::{Collection, DocumentId, Key, Name, NodeId, Version};
@@ -210,6 +210,10 @@ impl<'a> Work<'a> {
             Some(SysKey::Collection(name)) => match row::decode_collection(key, value) {
                 Ok(id) => drop(work.names.insert(id, name)),
                 Err(_) => work.unplaced.push(name),
+            },
+            Some(SysKey::Peer(_)) => match PeerRow::decode(key, value) {
+                Ok(_) => work.put(Family::Sys, key, Bytes::copy_from_slice(value)),
+                Err(why) => work.tell(Loss::Lost, &place(Family::Sys, key), &why),
             },
             // Peers tell how far they went; without a cursor, what differs is found out.
             Some(SysKey::Format | SysKey::Cursor(_)) => {}

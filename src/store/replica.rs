@@ -3,12 +3,12 @@
 use super::{
     commit::Committer,
     engine::{Batch, Range},
-    error::{CommitError, ReadError},
+    error::{CommitError, Damaged, ReadError},
     key::{self, Family, SysKey},
     read::Store,
-    row::{self, Chunk, Head, Origin},
+    row::{self, Chunk, Head, Origin, PeerRow},
 };
-use crate::ident::{Cursor, DocumentId, Name, NodeId};
+use crate::ident::{Cursor, DocumentId, Name, NodeId, PeerName};
 use bytes::Bytes;
 use std::ops::ControlFlow;
 
@@ -86,6 +86,21 @@ impl Store {
         let value = self.engine.get(Family::Sys, &key)?;
         Ok(value.and_then(|value| row::decode_cursor(&key, &value).ok()))
     }
+
+    /// The peers that were added while the node ran, by name; of one whose row is damaged, why.
+    ///
+    /// # Errors
+    /// `Engine`.
+    pub fn peers(&self) -> Result<Vec<(PeerName, Result<PeerRow, Damaged>)>, ReadError> {
+        let mut peers = Vec::new();
+        self.engine.scan(Family::Sys, &key::peer_range(), &mut |key, value| {
+            if let Some(SysKey::Peer(name)) = key::decode_sys(key) {
+                peers.push((name, PeerRow::decode(key, value)));
+            }
+            ControlFlow::Continue(())
+        })?;
+        Ok(peers)
+    }
 }
 
 impl Committer {
@@ -98,6 +113,23 @@ impl Committer {
         let key = key::encode_sys(&SysKey::Cursor(of));
         let value = row::encode_cursor(cursor, &key);
         batch.put(Family::Sys, key, value);
+        self.write_batch(batch)
+    }
+
+    /// Keeps a peer, in the place of one of its name; `None`: none is kept of that name.
+    ///
+    /// # Errors
+    /// As [`Committer::write`].
+    pub fn keep_peer(&mut self, name: PeerName, peer: Option<&PeerRow>) -> Result<(), CommitError> {
+        let mut batch = Batch::default();
+        let key = key::encode_sys(&SysKey::Peer(name));
+        match peer {
+            Some(peer) => {
+                let value = peer.encode(&key);
+                batch.put(Family::Sys, key, value);
+            }
+            None => batch.remove(Family::Sys, key),
+        }
         self.write_batch(batch)
     }
 }
@@ -114,5 +146,21 @@ mod tests {
         assert_eq!(value[..2], [1, 20]);
         assert_eq!(value[10..], [&[7; 16][..], &[2, 1, 0, 0, 0, 0, 0, 0]].concat());
         assert_eq!(row::decode_cursor(b"key", &value), Ok(cursor));
+    }
+
+    #[test]
+    fn a_peer_has_golden_bytes() {
+        let some = Some(["a", "bc"].map(|name| name.parse().unwrap()).to_vec());
+        let peer = PeerRow { url: "http://b".into(), collections: some, sends: true, takes: false };
+        let value = peer.encode(b"key");
+        assert_eq!(value[..2], [1, 21]);
+        let golden = [&[1, 8, 0, 0, 0][..], b"http://b", &[1, 0, 0, 0], b"a", &[2, 0, 0, 0], b"bc"];
+        assert_eq!(value[10..], golden.concat());
+        assert_eq!(PeerRow::decode(b"key", &value).as_ref(), Ok(&peer));
+        let all = PeerRow { collections: None, takes: true, ..peer.clone() };
+        assert_eq!(all.encode(b"key")[10], 7);
+        assert_eq!(PeerRow::decode(b"key", &all.encode(b"key")), Ok(all));
+        let none = PeerRow { collections: Some(Vec::new()), ..peer };
+        assert!(PeerRow::decode(b"key", &none.encode(b"key")).is_err());
     }
 }

@@ -8,7 +8,7 @@ use super::{
     error::Damaged,
     frame::{self, Kind},
 };
-use crate::ident::{Cursor, DocumentId, IncarnationId, Key, NodeId, Version};
+use crate::ident::{Collection, Cursor, DocumentId, IncarnationId, Key, NodeId, Version};
 use bytes::Bytes;
 
 /// Where a change came to this group of nodes.
@@ -375,6 +375,63 @@ pub(super) fn decode_cursor(key: &[u8], value: &[u8]) -> Result<Cursor, Damaged>
     let cursor = Cursor { incarnation, seq: fields.u64()? };
     fields.end()?;
     Ok(cursor)
+}
+
+/// A node to replicate with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PeerRow {
+    /// Where it listens.
+    pub url: String,
+    /// Which collections are shared with it; `None`: all.
+    pub collections: Option<Vec<Collection>>,
+    /// Whether changes go to it.
+    pub sends: bool,
+    /// Whether changes come from it.
+    pub takes: bool,
+}
+
+const SENDS: u8 = 1;
+const TAKES: u8 = 2;
+const ALL: u8 = 4;
+
+impl PeerRow {
+    /// ```text
+    /// flags u8 (1: changes go to it, 2: changes come from it, 4: all collections), url (counted by a u32),
+    /// collections (each counted by a u32)
+    /// ```
+    pub(super) fn encode(&self, key: &[u8]) -> Bytes {
+        let flag = |set: bool, flag: u8| if set { flag } else { 0 };
+        let mut out = Writer::new(Kind::Peer, 64);
+        let all = flag(self.collections.is_none(), ALL);
+        out.u8(flag(self.sends, SENDS) | flag(self.takes, TAKES) | all);
+        out.counted(self.url.as_bytes());
+        for collection in self.collections.iter().flatten() {
+            out.counted(collection.as_str().as_bytes());
+        }
+        out.finish(key)
+    }
+
+    pub(super) fn decode(key: &[u8], value: &[u8]) -> Result<Self, Damaged> {
+        let mut fields = Reader::new(frame::open(Kind::Peer, key, value)?);
+        let flags = fields.u8()?;
+        if flags & !(SENDS | TAKES | ALL) != 0 {
+            return Err(Damaged("a flag is unknown"));
+        }
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).ok();
+        let url = text(fields.counted()?).ok_or(Damaged("a URL is not one"))?;
+        let mut named = Vec::new();
+        while !fields.is_empty() {
+            let collection = text(fields.counted()?).and_then(|text| text.parse().ok());
+            named.push(collection.ok_or(Damaged("a collection is not one"))?);
+        }
+        let collections = match (flags & ALL != 0, named) {
+            (true, none) if none.is_empty() => None,
+            (false, some) if !some.is_empty() => Some(some),
+            _ => return Err(Damaged("a peer shares neither all nor some collections")),
+        };
+        let (sends, takes) = (flags & SENDS != 0, flags & TAKES != 0);
+        Ok(Self { url, collections, sends, takes })
+    }
 }
 
 fn encode_u32(kind: Kind, value: u32, key: &[u8]) -> Bytes {
