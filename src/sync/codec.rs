@@ -34,6 +34,9 @@ pub enum DecodeError {
     /// Collections out of order.
     #[error("a message with a scope that is none")]
     Scope,
+    /// A list with more in it than its bound.
+    #[error("a message that lists more than any may")]
+    Many,
     /// Heads of a version out of order.
     #[error("a message with a version that is none")]
     Version,
@@ -186,11 +189,24 @@ impl<'a> Reader<'a> {
     pub(super) fn list<T>(
         &mut self,
         size: usize,
+        each: impl FnMut(&mut Self) -> Result<T, DecodeError>,
+    ) -> Result<Vec<T>, DecodeError> {
+        self.short_list(size, usize::MAX, each)
+    }
+
+    /// The same with at most `most` elements.
+    pub(super) fn short_list<T>(
+        &mut self,
+        size: usize,
+        most: usize,
         mut each: impl FnMut(&mut Self) -> Result<T, DecodeError>,
     ) -> Result<Vec<T>, DecodeError> {
         let count = usize::try_from(self.u32()?).map_err(|_| DecodeError::Short)?;
         if self.0.len() / size < count {
             return Err(DecodeError::Short);
+        }
+        if most < count {
+            return Err(DecodeError::Many);
         }
         (0..count).map(|_| each(self)).collect()
     }

@@ -3,7 +3,8 @@
 //! ```text
 //! message  format (1), kind (1), and
 //! 11 hello node (16), incarnation (16), lineage: list of incarnation (16), key id (u64), scope,
-//!          sends (flag), takes (flag), links: list of (node, scope), documents (u64), beat
+//!          sends (flag), takes (flag), links: list of (node, scope), documents (u64), beat;
+//!          at most LINEAGE_MAX starts, LINKS_MAX links and LINK_COLLECTIONS_MAX collections in these
 //! 12 beat  beat
 //! beat     seq (u64), option of cursor: incarnation (16), seq (u64); told (u64), set (u64), cell 0, state (u64)
 //! scope    option of list of u64
@@ -22,6 +23,12 @@ use crate::ident::{Cursor, IncarnationId, NodeId};
 /// Most starts of a node of which it tells, the last ones.
 pub const LINEAGE_MAX: usize = 64;
 
+/// Most links of a node of which it tells. Of what it leaves out, others offer what they have twice.
+pub const LINKS_MAX: usize = 1024;
+
+/// Most collections in all of these links.
+pub const LINK_COLLECTIONS_MAX: usize = 1 << 16;
+
 /// A node to which another pushes what is written there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Link {
@@ -29,6 +36,18 @@ pub struct Link {
     pub node: NodeId,
     /// Of which collections.
     pub scope: Scope,
+}
+
+impl Link {
+    /// As many of these links, in order, as a hello may hold.
+    pub fn told(links: impl IntoIterator<Item = Self>) -> Vec<Self> {
+        let mut collections = 0;
+        let fits = |link: &Self| {
+            collections += link.scope.count();
+            collections <= LINK_COLLECTIONS_MAX
+        };
+        links.into_iter().take(LINKS_MAX).take_while(fits).collect()
+    }
 }
 
 /// What a node says of itself to one peer.
@@ -102,19 +121,26 @@ impl Hello {
         let hello = Self {
             node: reader.node()?,
             incarnation: reader.incarnation()?,
-            lineage: reader.list(16, Reader::incarnation)?,
+            lineage: reader.short_list(16, LINEAGE_MAX, Reader::incarnation)?,
             key: reader.u64()?,
             scope: Scope::read(&mut reader)?,
             sends: reader.flag()?,
             takes: reader.flag()?,
-            links: reader.list(17, |reader| {
-                Ok(Link { node: reader.node()?, scope: Scope::read(reader)? })
-            })?,
+            links: read_links(&mut reader)?,
             documents: reader.u64()?,
             beat: Beat::read(&mut reader)?,
         };
         reader.end(hello)
     }
+}
+
+fn read_links(reader: &mut Reader<'_>) -> Result<Vec<Link>, DecodeError> {
+    let mut collections = 0;
+    reader.short_list(17, LINKS_MAX, |reader| {
+        let link = Link { node: reader.node()?, scope: Scope::read(reader)? };
+        collections += link.scope.count();
+        if LINK_COLLECTIONS_MAX < collections { Err(DecodeError::Many) } else { Ok(link) }
+    })
 }
 
 impl Beat {
@@ -159,6 +185,7 @@ impl Beat {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sync::COLLECTIONS_MAX;
     use std::collections::BTreeSet;
 
     /// Golden bytes: what nodes of other releases have to understand.
@@ -232,5 +259,43 @@ mod tests {
         assert_eq!(damaged(62, 2), Err(DecodeError::Flag));
         assert_eq!(damaged(67, 9), Err(DecodeError::Scope), "collections are sorted");
         assert_eq!(damaged(66, 0xff), Err(DecodeError::Short), "a count that lies");
+    }
+
+    #[test]
+    fn a_hello_lists_no_more_than_its_bounds_and_one_that_does_is_none() {
+        let set = SetId(0);
+        let beat = Beat { seq: 0, cursor: None, told: 0, set, root: Cell::default(), state: 0 };
+        let hello = |starts: usize, links: Vec<Link>, scope| Hello {
+            node: NodeId::from_bytes([1; 16]),
+            incarnation: IncarnationId::from_bytes([2; 16]),
+            lineage: vec![IncarnationId::from_bytes([3; 16]); starts],
+            key: 0,
+            scope,
+            sends: true,
+            takes: true,
+            links,
+            documents: 0,
+            beat: beat.clone(),
+        };
+        let some = |count: usize| Scope::Some((0..count as u64).collect());
+        let link = |scope| Link { node: NodeId::from_bytes([4; 16]), scope };
+        let links = |count, scope| vec![link(scope); count];
+        let wide = COLLECTIONS_MAX;
+        let wide_links = LINK_COLLECTIONS_MAX / wide;
+        for (hello, fine) in [
+            (hello(LINEAGE_MAX, vec![], Scope::All), true),
+            (hello(LINEAGE_MAX + 1, vec![], Scope::All), false),
+            (hello(0, links(LINKS_MAX, Scope::All), Scope::All), true),
+            (hello(0, links(LINKS_MAX + 1, Scope::All), Scope::All), false),
+            (hello(0, vec![], some(wide)), true),
+            (hello(0, vec![], some(wide + 1)), false),
+            (hello(0, links(wide_links, some(wide)), Scope::All), true),
+            (hello(0, links(wide_links + 1, some(wide)), Scope::All), false),
+        ] {
+            let decoded = Hello::decode(&hello.encode());
+            assert_eq!(decoded, if fine { Ok(hello) } else { Err(DecodeError::Many) });
+        }
+        assert_eq!(Link::told(links(LINKS_MAX + 9, Scope::All)).len(), LINKS_MAX);
+        assert_eq!(Link::told(links(wide_links + 9, some(wide))).len(), wide_links);
     }
 }

@@ -32,7 +32,7 @@ mod sketch;
 pub use codec::{DecodeError, FORMAT};
 pub use estimate::{estimate, probed};
 pub use feed::{Batch, Offer, Pull, Taken, Want};
-pub use hello::{Beat, Hello, LINEAGE_MAX, Link};
+pub use hello::{Beat, Hello, LINEAGE_MAX, LINK_COLLECTIONS_MAX, LINKS_MAX, Link};
 pub use key::{SketchKey, position};
 pub use message::{Ask, Difference, Part, Salt, SetId, Slice, Told};
 pub use refused::{Reason, Refused};
@@ -41,6 +41,6 @@ pub use repair::{
     decode_parcels, encode_parcels, give_back,
 };
 pub use round::{Next, Round, RoundError, answer};
-pub use scope::Scope;
+pub use scope::{COLLECTIONS_MAX, Scope};
 pub use seal::{Envelope, MemberKey, REPLAYS_MAX, Replays};
 pub use sketch::{Cell, Peeled, Sketch, peel};

@@ -8,6 +8,9 @@ use super::{
 use crate::ident::Collection;
 use std::collections::BTreeSet;
 
+/// Most collections that a scope names: as many as a node has at most.
+pub const COLLECTIONS_MAX: usize = 10_000;
+
 /// Collections, by the numbers that [`SketchKey::collection`] gives them: a node learns of no name that it
 /// does not have itself.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -47,6 +50,14 @@ impl Scope {
         *self == Self::Some(BTreeSet::new())
     }
 
+    /// How many collections it names.
+    pub(super) fn count(&self) -> usize {
+        match self {
+            Self::All => 0,
+            Self::Some(these) => these.len(),
+        }
+    }
+
     /// The name of its sketch.
     pub fn set(&self, key: &SketchKey) -> SetId {
         SetId(key.set(match self {
@@ -67,7 +78,7 @@ impl Scope {
     }
 
     pub(super) fn read(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        let some = reader.option(|reader| reader.list(8, Reader::u64))?;
+        let some = reader.option(|reader| reader.short_list(8, COLLECTIONS_MAX, Reader::u64))?;
         match some {
             None => Ok(Self::All),
             Some(these) if these.is_sorted_by(|one, next| one < next) => {
