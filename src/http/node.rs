@@ -6,9 +6,9 @@ use super::{
     problem::{Code, Problem},
     reply::{self, Answer, Text},
 };
-use crate::ident::{IncarnationId, NodeId};
+use crate::ident::{Collection, CollectionToken, IncarnationId, NodeId};
 use axum::http::StatusCode;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 /// GET `/v1`.
 pub(crate) async fn about(call: Call) -> Answer {
@@ -44,6 +44,7 @@ pub(crate) async fn status(call: Call) -> Answer {
     let node = call.api.node();
     let figures = node.figures().await;
     let engine = figures.engine.as_ref();
+    let tokens = node.tokens().await;
     let status = Status {
         node: Text(node.id()),
         incarnation: Text(node.incarnation()),
@@ -60,6 +61,7 @@ pub(crate) async fn status(call: Call) -> Answer {
             changes: figures.quarantined_changes,
         },
         collections: figures.collections,
+        collection_tokens: tokens.as_deref().map(Tokens),
         last_seq: figures.last_seq,
         disk_bytes: engine.map(|(_, usage)| usage.disk_bytes()),
         cache: Caches {
@@ -76,6 +78,15 @@ pub(crate) async fn status(call: Call) -> Answer {
         },
     };
     reply::json(StatusCode::OK, &status)
+}
+
+/// The token of each collection, by its name.
+struct Tokens<'a>(&'a [(Collection, CollectionToken)]);
+
+impl Serialize for Tokens<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|(name, token)| (name.as_str(), Text(token))))
+    }
 }
 
 /// `null` stands for what the storage engine did not tell.
@@ -96,6 +107,8 @@ struct Status<'a> {
     oversize: u64,
     quarantined: Quarantined,
     collections: u64,
+    /// Equal on two nodes of a cluster that hold the same of a collection; `null`: yet to be summed up.
+    collection_tokens: Option<Tokens<'a>>,
     /// The last commit: the end of the feed.
     last_seq: u64,
     disk_bytes: Option<u64>,

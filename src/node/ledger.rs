@@ -1,20 +1,21 @@
-//! The ledger: what this node holds, summed up in one sketch for each set of collections that it shares.
+//! The ledger: what this node holds, summed up in one sketch for each set of collections that it shares,
+//! and in cell 0 alone for each collection.
 //!
 //! The committer keeps it: each document that moves is entered once it is durable, before any answer
-//! is given. A sketch of a set that is new is made by one scan of the heads while commits go on, and is
+//! is given. A book of sums that is new is made by one scan of the heads while commits go on, and is
 //! then as if it had been kept from the beginning.
 
 use super::{recent::Recent, relay::Relay};
 use crate::{
-    ident::{DocumentId, Version},
+    ident::{Collection, CollectionToken, DocumentId, Name, Version},
     store::{Committer, Moved, ReadError, Source, Store},
     sync::{Cell, Scope, SetId, Sketch, SketchKey, Slice, position},
 };
 use bytes::Bytes;
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap, btree_map::Entry},
     ops::ControlFlow,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError},
 };
 
 /// Most sets of which sketches are kept, of 1.3 MB each.
@@ -27,13 +28,15 @@ pub(super) struct Ledger {
     /// Of each sketch.
     cells: usize,
     books: Mutex<Books>,
-    /// Held by whoever makes a sketch.
+    /// Held by whoever makes a book.
     making: Mutex<()>,
+    /// Held by whoever has the one of all collections made.
+    rooting: Mutex<()>,
 }
 
 #[derive(Debug)]
 struct Books {
-    sets: BTreeMap<SetId, Book>,
+    kept: BTreeMap<Title, Book>,
     /// All that moved up to here is entered.
     seq: u64,
     /// What went into quarantine, as far as that is entered.
@@ -42,17 +45,94 @@ struct Books {
     recent: Recent,
 }
 
-/// The sketch of one set.
+/// Of what a book is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Title {
+    /// A set, in a sketch.
+    Set(SetId),
+    /// Every collection, in cell 0 alone.
+    Roots,
+}
+
+/// What is held of some collections, summed up.
 #[derive(Debug)]
 struct Book {
     scope: Scope,
-    sketch: Sketch,
-    /// How many documents are held, deleted ones too.
-    documents: i64,
+    sums: Sums,
     making: Option<Making>,
 }
 
-/// A sketch in the making: what moved since it began.
+/// Sums of what is held.
+#[derive(Debug)]
+struct Sums {
+    /// One of everything, under 0; or one of each collection, under its number.
+    sketches: BTreeMap<u64, Sketch>,
+    /// Whether there is one of each collection.
+    apart: bool,
+    /// Of each sketch.
+    cells: usize,
+    /// How many documents are held, deleted ones too.
+    documents: i64,
+}
+
+impl Sums {
+    /// Of nothing, in sketches of so many cells.
+    fn new(title: Title, cells: usize) -> Self {
+        let (apart, cells) = match title {
+            Title::Set(_) => (false, cells),
+            Title::Roots => (true, 1),
+        };
+        Self { sketches: BTreeMap::new(), apart, cells, documents: 0 }
+    }
+
+    /// A document of a collection had one value and has another.
+    fn change(&mut self, key: &SketchKey, at: Place, was: u64, is: u64) {
+        let (part, cells) = (if self.apart { at.collection } else { 0 }, self.cells);
+        let sketch = self.sketches.entry(part).or_insert_with(|| Sketch::new(cells));
+        sketch.change(key, at.position, was ^ is);
+        self.documents += i64::from(was == 0) - i64::from(is == 0);
+    }
+
+    /// Adds what is held beside this.
+    fn add(&mut self, other: Self) {
+        for (part, sums) in other.sketches {
+            match self.sketches.entry(part) {
+                Entry::Vacant(free) => {
+                    free.insert(sums);
+                }
+                Entry::Occupied(mut here) => here.get_mut().add(sums.cells()),
+            }
+        }
+        self.documents += other.documents;
+    }
+
+    /// The cells of one sketch.
+    fn cells(&self, part: u64) -> Vec<Cell> {
+        let sketch = self.sketches.get(&part);
+        sketch.map_or_else(|| vec![Cell::default(); self.cells], |sketch| sketch.cells().to_vec())
+    }
+
+    /// Cell 0 of one sketch.
+    fn root(&self, part: u64) -> Cell {
+        let cells = self.sketches.get(&part).map(Sketch::cells);
+        cells.and_then(<[Cell]>::first).copied().unwrap_or_default()
+    }
+}
+
+/// Where a document stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Place {
+    collection: u64,
+    position: u64,
+}
+
+impl Place {
+    fn of(name: &Name, key: &SketchKey) -> Self {
+        Self { collection: key.collection(name.collection()), position: position(name.id()) }
+    }
+}
+
+/// A book in the making: what moved since it began.
 #[derive(Debug, Default)]
 struct Making {
     /// The value that each document had before.
@@ -67,13 +147,14 @@ impl Ledger {
         let (seq, gone) = (store.last_seq(), store.quarantined_documents().into_iter().collect());
         let cells = cells.clamp(Sketch::CELLS_MIN, Sketch::CELLS_MAX);
         let books = Books {
-            sets: BTreeMap::new(),
+            kept: BTreeMap::new(),
             seq,
             gone,
             relay: Relay::new(seq),
             recent: Recent::new(seq),
         };
-        Self { key, cells, books: Mutex::new(books), making: Mutex::default() }
+        let (making, rooting) = Default::default();
+        Self { key, cells, books: Mutex::new(books), making, rooting }
     }
 
     /// An empty ledger of a store, kept by its committer.
@@ -101,7 +182,7 @@ impl Ledger {
             if version.is_empty() { 0 } else { self.key.fingerprint(name, version) }
         };
         let (was, is) = (value(before), value(after));
-        let (at, collection) = (position(name.id()), self.key.collection(name.collection()));
+        let at = Place::of(name, &self.key);
         let mut books = self.lock();
         books.seq = books.seq.max(*seq);
         if is == 0 {
@@ -113,13 +194,12 @@ impl Ledger {
         if brings.foreign {
             books.relay.note(name.id(), *seq, &brings.from);
         }
-        for book in books.sets.values_mut().filter(|book| book.scope.holds(collection)) {
+        for book in books.kept.values_mut().filter(|book| book.scope.holds(at.collection)) {
             if let Some(making) = &mut book.making {
                 making.before.entry(name.id()).or_insert(was);
                 making.spoiled |= is == 0;
             }
-            book.sketch.change(&self.key, at, was ^ is);
-            book.documents += i64::from(was == 0) - i64::from(is == 0);
+            book.sums.change(&self.key, at, was, is);
         }
     }
 
@@ -136,9 +216,23 @@ impl Ledger {
 
     /// The cells of a set, of one moment; `None`: its sketch is not made yet.
     pub(super) fn summary(&self, set: SetId) -> Option<Vec<Cell>> {
+        self.made(Title::Set(set), |sums| sums.cells(0))
+    }
+
+    /// What anybody may see of what is held of each of these collections; `None`: they are not summed up
+    /// yet.
+    pub(super) fn tokens(&self, names: &[Collection]) -> Option<Vec<CollectionToken>> {
+        let roots: Vec<Cell> = self.made(Title::Roots, |sums| {
+            names.iter().map(|name| sums.root(self.key.collection(name))).collect()
+        })?;
+        Some(roots.into_iter().map(|root| self.key.token(root)).collect())
+    }
+
+    /// Looks at a book that is made.
+    fn made<T>(&self, title: Title, look: impl FnOnce(&Sums) -> T) -> Option<T> {
         let books = self.lock();
-        let book = books.sets.get(&set).filter(|book| book.making.is_none())?;
-        Some(book.sketch.cells().to_vec())
+        let book = books.kept.get(&title).filter(|book| book.making.is_none())?;
+        Some(look(&book.sums))
     }
 
     /// The cells of a slice of a set, made now under these keys. Takes as long as a scan of its heads.
@@ -166,10 +260,9 @@ impl Ledger {
 
     /// The sum of all documents of a set, and how many they are; `None`: its sketch is not made yet.
     pub(super) fn root(&self, set: SetId) -> Option<(Cell, u64)> {
-        let books = self.lock();
-        let book = books.sets.get(&set).filter(|book| book.making.is_none())?;
-        let root = book.sketch.cells().first().copied().unwrap_or_default();
-        Some((root, u64::try_from(book.documents).unwrap_or(0)))
+        self.made(Title::Set(set), |sums| {
+            (sums.root(0), u64::try_from(sums.documents).unwrap_or(0))
+        })
     }
 
     /// Forgets the sketch of a set, which is wrong: it is made anew when it is needed next.
@@ -182,64 +275,86 @@ impl Ledger {
     /// # Errors
     /// `Engine`; `false`: there are as many sets as may be.
     pub(super) fn make(&self, scope: &Scope, store: &Store) -> Result<bool, ReadError> {
-        let set = scope.set(&self.key);
+        self.make_book(Title::Set(scope.set(&self.key)), scope, store)
+    }
+
+    /// Has the sums of all collections made, unless there are some, or somebody is at it: then it returns
+    /// at once. Takes as long as a scan of all heads.
+    ///
+    /// # Errors
+    /// `Engine`.
+    pub(super) fn make_roots(&self, store: &Store) -> Result<(), ReadError> {
+        let _alone = match self.rooting.try_lock() {
+            Ok(alone) => alone,
+            Err(TryLockError::Poisoned(alone)) => alone.into_inner(),
+            Err(TryLockError::WouldBlock) => return Ok(()),
+        };
+        self.make_book(Title::Roots, &Scope::All, store).map(drop)
+    }
+
+    fn make_book(&self, title: Title, scope: &Scope, store: &Store) -> Result<bool, ReadError> {
         let _alone = self.making.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
-            let began = {
-                let mut books = self.lock();
-                if books.sets.get(&set).is_some_and(|book| book.making.is_none()) {
-                    return Ok(true);
-                }
-                if SETS_MAX <= books.sets.len() && !books.sets.contains_key(&set) {
-                    return Ok(false);
-                }
-                let book = Book {
-                    scope: scope.clone(),
-                    sketch: Sketch::new(self.cells),
-                    documents: 0,
-                    making: Some(Making::default()),
-                };
-                books.sets.insert(set, book);
-                books.seq
+            let Some(began) = self.begin(title, scope) else {
+                return Ok(self.made(title, |_| ()).is_some());
             };
-            let scanned = self.scan(scope, store, began);
+            let scanned = self.scan(title, scope, store, began);
             let mut books = self.lock();
-            let Some(book) = books.sets.get_mut(&set) else { continue };
+            let Some(book) = books.kept.get_mut(&title) else { continue };
             let making = book.making.take().unwrap_or_default();
             match scanned {
                 Ok(scanned) if !making.spoiled => {
-                    book.sketch.add(scanned.sketch.cells());
-                    book.documents += scanned.documents;
-                    for id in scanned.late {
+                    book.sums.add(scanned.sums);
+                    for (id, at) in scanned.late {
                         // What is not known to have been something before was nothing.
                         let was = making.before.get(&id).copied().unwrap_or(0);
-                        book.sketch.change(&self.key, position(id), was);
-                        book.documents += i64::from(was != 0);
+                        book.sums.change(&self.key, at, 0, was);
                     }
                     return Ok(true);
                 }
                 Ok(_) => book.making = Some(Making::default()),
                 Err(error) => {
-                    books.sets.remove(&set);
+                    books.kept.remove(&title);
                     return Err(error);
                 }
             }
         }
     }
 
-    fn scan(&self, scope: &Scope, store: &Store, began: u64) -> Result<Scanned, ReadError> {
-        let sketch = Sketch::new(self.cells);
-        let mut scanned = Scanned { sketch, documents: 0, late: BTreeSet::new(), last: 0 };
+    /// Begins a book anew, of all that moves from a seq on, which it gives; `None`: it is made, or there
+    /// are as many as may be.
+    fn begin(&self, title: Title, scope: &Scope) -> Option<u64> {
+        let mut books = self.lock();
+        let sets = books.kept.keys().filter(|title| **title != Title::Roots).count();
+        match books.kept.get(&title) {
+            Some(book) if book.making.is_none() => return None,
+            None if title != Title::Roots && SETS_MAX <= sets => return None,
+            Some(_) | None => {}
+        }
+        let (sums, making) = (Sums::new(title, self.cells), Some(Making::default()));
+        books.kept.insert(title, Book { scope: scope.clone(), sums, making });
+        Some(books.seq)
+    }
+
+    fn scan(
+        &self,
+        title: Title,
+        scope: &Scope,
+        store: &Store,
+        began: u64,
+    ) -> Result<Scanned, ReadError> {
+        let sums = Sums::new(title, self.cells);
+        let mut scanned = Scanned { sums, late: BTreeMap::new(), last: 0 };
         store.heads(&[], &mut |name, head| {
             // What is not entered yet will be, as a document that has gone: until then it is here.
             let gone = head.quarantined && self.lock().gone.contains(&name.id());
-            if scope.holds(self.key.collection(name.collection())) && !gone {
+            let at = Place::of(&name, &self.key);
+            if scope.holds(at.collection) && !gone {
                 if head.seq <= began {
                     let value = self.key.fingerprint(&name, &head.version);
-                    scanned.sketch.change(&self.key, position(name.id()), value);
-                    scanned.documents += 1;
+                    scanned.sums.change(&self.key, at, 0, value);
                 } else {
-                    scanned.late.insert(name.id());
+                    scanned.late.insert(name.id(), at);
                     scanned.last = scanned.last.max(head.seq);
                 }
             }
@@ -261,10 +376,9 @@ impl Ledger {
 /// What a scan of the heads found.
 struct Scanned {
     /// Of what had not moved since the scan began.
-    sketch: Sketch,
-    documents: i64,
+    sums: Sums,
     /// What had.
-    late: BTreeSet<DocumentId>,
+    late: BTreeMap<DocumentId, Place>,
     /// The last commit of those.
     last: u64,
 }

@@ -14,6 +14,7 @@
 //! quarantine  what does not load, or broke it
 //! replicate   what others are told, and what they tell   members  who they are
 //! ledger      what is held, summed up           relay     what has to be told on
+//! token       what anybody may see of that
 //! recent      the changes made here last
 //! figures     what it counts of itself
 //! status      whether writes are taken              guard     looks at the disk and the engine
@@ -60,6 +61,7 @@ mod task;
 #[cfg(test)]
 mod tests;
 mod threads;
+mod token;
 mod worker;
 mod write;
 

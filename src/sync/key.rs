@@ -4,8 +4,11 @@
 //! milliseconds to seconds. So all nodes of a cluster hash under keys of its secret, and nobody else ever
 //! sees a cell or a sum.
 
-use super::{message::Salt, sketch::Seed};
-use crate::ident::{Collection, DocumentId, Name, Version};
+use super::{
+    message::Salt,
+    sketch::{Cell, Seed},
+};
+use crate::ident::{Collection, CollectionToken, DocumentId, Name, Version};
 use siphasher::sip::SipHasher24;
 use std::{collections::BTreeSet, fmt, hash::Hasher as _};
 
@@ -15,6 +18,7 @@ pub struct SketchKey {
     fingerprints: SipHasher24,
     seeds: SipHasher24,
     collections: SipHasher24,
+    tokens: [u8; 32],
     id: u64,
 }
 
@@ -34,6 +38,7 @@ impl SketchKey {
             fingerprints: hasher(secret, "tombolo sketch v1: fingerprints"),
             seeds: hasher(secret, "tombolo sketch v1: seeds"),
             collections: hasher(secret, "tombolo sketch v1: collections"),
+            tokens: blake3::derive_key("tombolo collection token v1", secret),
             id: u64::from_le_bytes(id),
         }
     }
@@ -76,6 +81,15 @@ impl SketchKey {
         let mut hasher = self.collections;
         hasher.write(name.as_str().as_bytes());
         hasher.finish()
+    }
+
+    /// What anybody may see of the sum of a collection, its cell 0: the same for the same sum, and
+    /// nothing else of it. The first 16 bytes of BLAKE3, keyed, over the encoded cell.
+    pub fn token(&self, root: Cell) -> CollectionToken {
+        let mut token = [0; 16];
+        let hash = blake3::keyed_hash(&self.tokens, &root.encode());
+        token.copy_from_slice(&hash.as_bytes()[..16]);
+        CollectionToken::from_bytes(token)
     }
 
     /// The number of these collections, sorted, or of all.
@@ -137,5 +151,15 @@ mod tests {
             salted.collection(name("a").collection()),
             key.collection(name("a").collection())
         );
+    }
+
+    /// Golden, computed by another implementation of BLAKE3: what nodes of two releases are compared by.
+    #[test]
+    fn a_token_is_these_bytes_and_shows_nothing_of_its_sum() {
+        let key = SketchKey::derived(b"a secret");
+        let root = Cell::decode(std::array::from_fn(|at| u8::try_from(at).unwrap() + 1));
+        assert_eq!(key.token(Cell::default()).to_string(), "deca51eb4a8eec04f9508f4d98173375");
+        assert_eq!(key.token(root).to_string(), "f77fb8b1dbdd3095779dbf4240284fea");
+        assert_ne!(SketchKey::derived(b"another").token(root), key.token(root));
     }
 }

@@ -269,6 +269,10 @@ async fn the_status_tells_what_the_node_holds_and_how_it_fares() {
     assert_eq!(status.status, 200);
     let mut status = status.json();
     let bytes = status["cache"]["documents"]["bytes"].take().as_u64().unwrap();
+    let tokens = status["collection_tokens"].take();
+    for name in ["notes", "trips"] {
+        assert_eq!(tokens[name].as_str().map(str::len), Some(32), "{tokens}");
+    }
     assert!((1000..100_000).contains(&bytes), "{bytes}");
     assert_eq!(
         status,
@@ -276,6 +280,7 @@ async fn the_status_tells_what_the_node_holds_and_how_it_fares() {
             "node": node.id().to_string(), "incarnation": node.incarnation().to_string(),
             "uptime_seconds": 0, "durability": "sync", "read_only": null, "stalled": false,
             "documents": 1, "deleted": 1, "damaged": 0, "collections": 2, "last_seq": 3,
+            "collection_tokens": null,
             "quarantined": {"documents": 0, "changes": 0},
             "disk_bytes": 0,
             "cache": {

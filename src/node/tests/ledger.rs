@@ -1,7 +1,7 @@
 //! The ledger is what the heads say, whatever was committed, and in whatever order.
 
 use crate::{
-    ident::{Hash, IncarnationId, Name, NodeId, Version},
+    ident::{Collection, CollectionToken, Hash, IncarnationId, Name, NodeId, Version},
     node::ledger::Ledger,
     store::{
         Aside, Brings, Commit, Committer, Durability, Fresh, Log, MemoryEngine, NewView, Origin,
@@ -11,7 +11,11 @@ use crate::{
 };
 use bytes::Bytes;
 use fastrand::Rng;
-use std::{collections::BTreeMap, sync::Arc, thread};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    thread,
+};
 
 fn key() -> SketchKey {
     SketchKey::derived(b"a secret")
@@ -48,24 +52,29 @@ impl Bench {
         if head.is_some_and(|(_, head)| head.quarantined) {
             return None;
         }
+        let head = std::array::from_fn(|_| self.random.u8(..));
+        let deleted = self.random.u8(0..4) == 0;
+        Some(self.edit(name, head, deleted))
+    }
+
+    /// A commit after which a document has this head alone.
+    fn edit(&mut self, name: Name, head: [u8; 32], deleted: bool) -> Commit {
         let track = self.tracks.entry(name.clone()).or_insert_with(|| {
             let stored = self.store.document(&name).unwrap();
             stored.map_or_else(|| Arc::new(Track::absent(name)), |stored| stored.track)
         });
-        let head = Hash::from_bytes(std::array::from_fn(|_| self.random.u8(..)));
-        let deleted = self.random.u8(0..4) == 0;
-        Some(Commit {
+        Commit {
             track: Arc::clone(track),
             log: Log::Append(vec![(Origin::Own, Bytes::from_static(b"change"))]),
             brings: Brings::default().and(Origin::Own),
-            version: [head].into_iter().collect(),
+            version: [Hash::from_bytes(head)].into_iter().collect(),
             conflicts: 0,
             view: if deleted { NewView::Deleted } else { NewView::Made(Bytes::from_static(b"{}")) },
             standing: Bytes::new(),
             kept: Vec::new(),
             orphans: Orphans::default(),
             document_bytes_max: usize::MAX,
-        })
+        }
     }
 
     /// A group of commits, or a document that goes into quarantine, or one that waits for its beginning.
@@ -109,6 +118,16 @@ impl Bench {
         (ledger.summary(set).unwrap(), ledger.root(set).unwrap())
     }
 
+    /// The token of each collection, as it is kept; it is what is made now by who was not there.
+    fn tokens(&self) -> [CollectionToken; 2] {
+        let names = ["a", "b"].map(|name| name.parse::<Collection>().unwrap());
+        let anew = Ledger::new(key(), 1 << 12, &self.store);
+        anew.make_roots(&self.store).unwrap();
+        let [kept, made] = [&*self.ledger, &anew].map(|ledger| ledger.tokens(&names).unwrap());
+        assert_eq!(kept, made);
+        kept.try_into().unwrap()
+    }
+
     fn kept(&self, set: SetId) -> (Vec<Cell>, (Cell, u64)) {
         (self.ledger.summary(set).unwrap(), self.ledger.root(set).unwrap())
     }
@@ -128,6 +147,8 @@ fn what_is_kept_is_what_is_made_anew() {
             for _ in 0..steps {
                 bench.step();
             }
+            bench.ledger.make_roots(&bench.store).unwrap();
+            bench.tokens();
             for scope in &scopes {
                 assert!(bench.ledger.make(scope, &bench.store).unwrap());
                 assert!(bench.kept(scope.set(&key())) == bench.rebuilt(scope), "seed {seed}");
@@ -146,7 +167,10 @@ fn a_sketch_that_is_made_while_commits_go_on_is_as_if_kept_from_the_beginning() 
             bench.step();
         }
         let (ledger, store) = (Arc::clone(&bench.ledger), Arc::clone(&bench.store));
-        let make = move || ledger.make(&Scope::All, &store).unwrap();
+        let make = move || {
+            ledger.make_roots(&store).unwrap();
+            ledger.make(&Scope::All, &store).unwrap()
+        };
         let made = thread::Builder::new().spawn(make).unwrap();
         for _ in 0..60 {
             bench.step();
@@ -155,5 +179,41 @@ fn a_sketch_that_is_made_while_commits_go_on_is_as_if_kept_from_the_beginning() 
         let (kept, rebuilt) = (bench.kept(Scope::All.set(&key())), bench.rebuilt(&Scope::All));
         assert_eq!(kept.1, rebuilt.1, "seed {seed}");
         assert!(kept == rebuilt, "seed {seed}");
+        bench.tokens();
     }
+}
+
+#[test]
+fn a_token_is_that_of_what_is_held_and_another_after_every_change() {
+    let (mut one, mut two) = (Bench::new(1), Bench::new(2));
+    one.ledger.make_roots(&one.store).unwrap();
+    let mut seen = BTreeSet::from([one.tokens()]);
+    let nothing = one.tokens();
+    assert_eq!(nothing[0], nothing[1]);
+    let write = |bench: &mut Bench, (of, head, deleted): (String, u8, bool)| {
+        let commit = bench.edit(name(&of), [head; 32], deleted);
+        bench.committer.write(vec![commit]).unwrap();
+        bench.tokens()
+    };
+    let documents: Vec<_> = (0..10).map(|n| (format!("a/{n}"), n, n % 3 == 0)).collect();
+    for document in documents.clone() {
+        assert!(seen.insert(write(&mut one, document)));
+    }
+    two.ledger.make_roots(&two.store).unwrap();
+    for document in documents.into_iter().rev() {
+        write(&mut two, document);
+    }
+    assert_eq!(one.tokens(), two.tokens(), "in whatever order it came");
+    assert_eq!(one.tokens()[1], nothing[1]);
+    // A collection has a token also when all that was in it is deleted, which is no empty one.
+    for bench in [&mut one, &mut two] {
+        write(bench, ("b/1".to_owned(), 50, false));
+        write(bench, ("b/1".to_owned(), 51, true));
+    }
+    assert_eq!(one.tokens(), two.tokens());
+    assert!(seen.insert(one.tokens()) && one.tokens()[1] != nothing[1]);
+    let other = Ledger::new(SketchKey::derived(b"another"), 1 << 12, &one.store);
+    other.make_roots(&one.store).unwrap();
+    let of_other = other.tokens(&["a".parse().unwrap()]).unwrap();
+    assert_ne!(of_other[0], one.tokens()[0], "who has another secret compares nothing");
 }
