@@ -17,6 +17,9 @@ use std::{
 };
 use tokio::{sync::watch, time::Instant};
 
+/// Most nodes of which anything is remembered.
+const MEMBERS_MAX: usize = 1024;
+
 /// Most starts of nodes whose requests are told from repeated ones; the last are.
 const STARTS_MAX: usize = 4096;
 
@@ -202,12 +205,53 @@ struct Known {
     replays: BTreeMap<IncarnationId, Replays>,
     /// In the order in which they were first heard.
     starts: VecDeque<IncarnationId>,
+    /// Of every node that said hello.
     rivals: BTreeMap<NodeId, Rivals>,
+    /// Counts what was heard.
+    heard: u64,
+}
+
+impl Known {
+    /// Takes note that a node was heard, if it is known.
+    fn hear(&mut self, node: NodeId) {
+        self.heard += 1;
+        if let Some(rivals) = self.rivals.get_mut(&node) {
+            rivals.heard = self.heard;
+        }
+    }
+
+    /// Makes room for one more node, in place of the one that was not heard for longest of those that
+    /// are neither configured nor pushed to. `false`: there is none.
+    fn make_room(&mut self) -> bool {
+        while MEMBERS_MAX <= self.rivals.len() {
+            let linked = |node: &NodeId| self.members.get(node).is_some_and(|member| member.linked);
+            let may_go = |node: &&NodeId| !self.terms.contains_key(*node) && !linked(*node);
+            let nodes = self.rivals.iter().filter(|(node, _)| may_go(node));
+            let longest = nodes.min_by_key(|(_, rivals)| rivals.heard).map(|(node, _)| *node);
+            let Some(node) = longest else { return false };
+            self.rivals.remove(&node);
+            self.members.remove(&node);
+        }
+        true
+    }
+}
+
+/// Whether a start of a node is let in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Entry {
+    /// It is.
+    Open,
+    /// It is one of two that run on copies of the same data, and the other has their id.
+    Twin,
+    /// As many nodes as may be are known, and none can be forgotten.
+    Full,
 }
 
 /// The starts of a node that have said hello.
 #[derive(Debug, Default)]
 struct Rivals {
+    /// The count when the node was heard last.
+    heard: u64,
     last: Option<IncarnationId>,
     /// Those whose place was taken.
     displaced: VecDeque<IncarnationId>,
@@ -287,6 +331,7 @@ impl Members {
                 known.replays.remove(&start);
             }
         }
+        known.hear(envelope.node);
         known.replays.entry(envelope.from).or_default().hear(envelope.number)
     }
 
@@ -295,10 +340,12 @@ impl Members {
         self.lock().terms.get(&node).cloned()
     }
 
-    /// A start of a node says hello. `false`: it is one of two that run on copies of the same data, and
-    /// the other has their id. Who was started again says hello no more.
-    pub(super) fn lets_in(&self, node: NodeId, start: IncarnationId) -> bool {
+    /// A start of a node says hello. Who was started again says hello no more.
+    pub(super) fn let_in(&self, node: NodeId, start: IncarnationId) -> Entry {
         let mut known = self.lock();
+        if !known.rivals.contains_key(&node) && !known.make_room() {
+            return Entry::Full;
+        }
         let rivals = known.rivals.entry(node).or_default();
         let before = rivals.refused.len();
         let lets_in = rivals.lets_in(start);
@@ -307,7 +354,8 @@ impl Members {
         {
             tracing::error!(%node, %refused, "two nodes run on copies of the same data");
         }
-        lets_in
+        known.hear(node);
+        if lets_in { Entry::Open } else { Entry::Twin }
     }
 
     /// A start of a node that is refused, since another one has its id.
@@ -319,6 +367,13 @@ impl Members {
     pub(super) fn meet(&self, node: NodeId, terms: Terms) {
         let before = self.lock().terms.insert(node, terms.clone());
         if before != Some(terms) {
+            self.tell();
+        }
+    }
+
+    /// Forgets what was configured of a node.
+    pub(super) fn part(&self, node: NodeId) {
+        if self.lock().terms.remove(&node).is_some() {
             self.tell();
         }
     }
@@ -338,6 +393,8 @@ impl Members {
             None => Member::new(hello, scope, kept),
         };
         known.members.insert(member.hello.node, member.clone());
+        // It may have been forgotten since it was let in.
+        known.rivals.entry(member.hello.node).or_default();
         member
     }
 
@@ -414,7 +471,7 @@ impl Members {
         let known = self.lock();
         let linked =
             known.members.iter().filter(|(node, member)| **node != except && member.linked);
-        linked.map(|(node, member)| Link { node: *node, scope: member.scope.clone() }).collect()
+        Link::told(linked.map(|(node, member)| Link { node: *node, scope: member.scope.clone() }))
     }
 
     /// Whether a node pushes what is written there to another one, of a collection.
@@ -501,6 +558,45 @@ mod tests {
             assert!(rivals.lets_in(start(later)));
         }
         assert_eq!(rivals.displaced.len(), DISPLACED_MAX);
+    }
+
+    #[test]
+    fn of_too_many_nodes_the_one_unheard_longest_is_forgotten() {
+        let id = |number: usize| (number as u128 + 10).to_be_bytes();
+        let node = |number| NodeId::from_bytes(id(number));
+        let start = |number| IncarnationId::from_bytes(id(number));
+        let members = Members::new(MemberKey::derived(b"a secret"), node(9_999), start(9_999));
+        let comes = |number| {
+            let entry = members.let_in(node(number), start(number));
+            if entry == Entry::Open {
+                let hello = Hello { node: node(number), incarnation: start(number), ..hello(1) };
+                members.greet(hello, &Scope::All, None);
+            }
+            entry
+        };
+        let count = || (members.lock().members.len(), members.lock().rivals.len());
+        for number in 0..MEMBERS_MAX {
+            assert_eq!(comes(number), Entry::Open);
+        }
+        // The first is configured, the second pushed to, and the third is heard again.
+        members.meet(node(0), Terms::open());
+        members.link(node(1), true);
+        let to = IncarnationId::from_bytes([0; 16]);
+        members.hear(&Envelope { node: node(2), from: start(2), to, number: 1, seal: [0; 32] });
+        assert_eq!(comes(MEMBERS_MAX), Entry::Open);
+        assert_eq!(count(), (MEMBERS_MAX, MEMBERS_MAX));
+        let known =
+            [0, 1, 2, 3, 4, MEMBERS_MAX].map(|number| members.member(node(number)).is_some());
+        assert_eq!(known, [true, true, true, false, true, true]);
+        for number in 2..=MEMBERS_MAX {
+            members.meet(node(number), Terms::open());
+        }
+        assert_eq!(comes(MEMBERS_MAX + 1), Entry::Full);
+        assert_eq!(comes(4), Entry::Open, "whoever is known comes back");
+        members.part(node(4));
+        assert_eq!(comes(MEMBERS_MAX + 1), Entry::Open);
+        assert!(members.member(node(4)).is_none());
+        assert_eq!(count(), (MEMBERS_MAX, MEMBERS_MAX));
     }
 
     #[test]

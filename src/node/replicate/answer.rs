@@ -4,7 +4,10 @@
 use super::{outbox::BYTES_MAX, refused};
 use crate::{
     ident::{Cursor, IncarnationId, NodeId, Version},
-    node::{Error, Filter, Node, members::Member},
+    node::{
+        Error, Filter, Node,
+        members::{Entry, Member},
+    },
     sync::{
         Ask, Batch, Beat, DecodeError, Envelope, Hello, Parcel, Pull, Reason, Refused, RepairAsk,
         answer, answer_repair,
@@ -99,10 +102,16 @@ impl Node {
         if hello.key != self.ledger().key().id() {
             return Err(Reason::OtherKey.because("the keys of the sketch are others"));
         }
-        if !self.members().lets_in(from, hello.incarnation) {
-            let why = "another node runs on a copy of the same data: start this one with \
-                       --new-node";
-            return Err(Reason::Clone.because(why));
+        match self.members().let_in(from, hello.incarnation) {
+            Entry::Open => {}
+            Entry::Twin => {
+                let why = "another node runs on a copy of the same data: start this one with \
+                           --new-node";
+                return Err(Reason::Clone.because(why));
+            }
+            Entry::Full => {
+                return Err(Reason::Busy.because("as many nodes as may be are known here"));
+            }
         }
         self.peers().wake(from);
         let terms = self.agreed(from);

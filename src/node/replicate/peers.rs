@@ -25,6 +25,10 @@ const RETRY_MIN: Duration = Duration::from_secs(60);
 /// Longest.
 const RETRY_MAX: Duration = Duration::from_secs(3600);
 
+/// Most differences from a peer of which it is remembered that they could not be settled. While there are
+/// more, rounds go on as if nothing was remembered.
+const UNSETTLED_MAX: usize = 1 << 16;
+
 /// How a peer is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum State {
@@ -236,7 +240,9 @@ impl Peer {
                     Unsettled { by: *by, why, tries, next: now + pause }
                 }
             };
-            known.unsettled.insert(*position, unsettled);
+            if known.unsettled.len() < UNSETTLED_MAX || known.unsettled.contains_key(position) {
+                known.unsettled.insert(*position, unsettled);
+            }
         }
         positions
     }

@@ -8,7 +8,7 @@ use crate::{
     ident::{IncarnationId, Name, NodeId},
     node::{
         Error, Node,
-        members::{Member, PeerOptions, Terms, below},
+        members::{Entry, Member, PeerOptions, Terms, below},
     },
     peer::{self, Client},
     sync::{Beat, Cell, DecodeError, Hello, LINEAGE_MAX, Reason, Scope, SetId},
@@ -261,9 +261,16 @@ async fn greet(node: &Node, peer: &Arc<Peer>, client: &Client) -> Result<Session
         return Err(peer::Error::Senseless(why).into());
     }
     let id = hello.node;
-    if !members.lets_in(id, hello.incarnation) {
-        let why = "it runs on a copy of another node's data: start it with --new-node";
-        return Err(peer::Error::Refused(Reason::Clone.because(why)).into());
+    let refused = match members.let_in(id, hello.incarnation) {
+        Entry::Open => None,
+        Entry::Twin => {
+            let why = "it runs on a copy of another node's data: start it with --new-node";
+            Some(Reason::Clone.because(why))
+        }
+        Entry::Full => Some(Reason::Busy.because("this node knows as many others as it may")),
+    };
+    if let Some(refused) = refused {
+        return Err(peer::Error::Refused(refused).into());
     }
     peer.meet(id);
     members.meet(id, peer.terms.clone());
