@@ -1,8 +1,10 @@
 //! What was typed. What it means is decided elsewhere.
 
 mod past;
+mod peers;
 
 pub(crate) use past::{Blame, Conflicts, Diff, History, Quarantine, Revert, Ward};
+pub(crate) use peers::{NewPeer, Peers, Roster};
 
 use super::pasted::{self, NoVersion};
 use crate::ident::{Collection, Key, Version};
@@ -108,8 +110,8 @@ pub(crate) enum Command {
     Revert(Revert),
     /// See and settle what does not load, or broke what took it in
     Quarantine(Quarantine),
-    /// List the nodes with which a node replicates, and how each fares
-    Peers(AtNode),
+    /// List the nodes with which a node replicates, and how each fares; add one, or remove it
+    Peers(Peers),
     /// Tell what a node holds and how it fares
     Status(AtNode),
     /// Write many documents, out of files
@@ -529,6 +531,19 @@ mod tests {
             ("-q -v ls", false),
             ("serve --listen 127.0.0.1:0 --durability relaxed", true),
             ("serve --listen localhost", false),
+            ("peers", true),
+            ("peers -o table", true),
+            ("peers add b http://b:1", true),
+            ("peers add b http://b:1 --url http://c:1 --direction push", true),
+            ("peers add b http://b:1 --collection a --collection b", true),
+            ("peers add b http://b:1 --collection *", true),
+            ("peers add b http://b:1 --collection A", false),
+            ("peers add b http://b:1 --direction up", false),
+            ("peers add b b:1", false),
+            ("peers add _b http://b:1", false),
+            ("peers add b", false),
+            ("peers rm [::1]:1", true),
+            ("peers rm", false),
             ("serve --log-format json", true),
             ("serve --log-format xml", false),
         ] {

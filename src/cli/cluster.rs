@@ -5,6 +5,7 @@ use crate::{
     node::{Direction, PeerOptions, Secret},
     peer::Url,
 };
+use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeSet, fs, path::PathBuf};
 
@@ -37,12 +38,16 @@ pub(crate) struct Peer {
     direction: Way,
 }
 
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+/// Which way changes go.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-enum Way {
+pub(crate) enum Way {
+    /// Both ways
     #[default]
     Both,
+    /// From the node to the peer
     Push,
+    /// From the peer to the node
     Pull,
 }
 
@@ -79,44 +84,27 @@ impl Peer {
     fn options(&self) -> Result<PeerOptions, Failure> {
         let usage = |why: String| Failure::Usage(format!("`peer`: {}: {why}", self.url));
         let url: Url = self.url.parse().map_err(|error| usage(format!("{error}")))?;
-        let every = self.collections.iter().any(|name| name == "*");
-        let parse = |name: &String| name.parse().map_err(|error| usage(format!("{name}: {error}")));
-        let named = || self.collections.iter().map(parse).collect::<Result<Vec<_>, _>>();
-        let collections = if every { None } else { Some(named()?) };
-        if collections.as_ref().is_some_and(Vec::is_empty) {
-            return Err(usage("`collections` names none".to_owned()));
-        }
-        Ok(PeerOptions {
-            name: self.name.clone().unwrap_or_else(|| url.authority().to_owned()),
-            url,
-            collections,
-            direction: match self.direction {
-                Way::Both => Direction::Both,
-                Way::Push => Direction::Push,
-                Way::Pull => Direction::Pull,
-            },
-        })
+        let name = self.name.as_deref().unwrap_or(url.authority());
+        let name = name.parse().map_err(|error| usage(format!("`name`: {name:?}: {error}")))?;
+        let direction = match self.direction {
+            Way::Both => Direction::Both,
+            Way::Push => Direction::Push,
+            Way::Pull => Direction::Pull,
+        };
+        let options = PeerOptions::parse(name, &self.url, &self.collections, direction);
+        options.map_err(|error| usage(error.to_string()))
     }
 }
 
 /// All peers, each with a name of its own.
-pub(crate) fn peers(peers: &[Peer], public: bool) -> Result<Vec<PeerOptions>, Failure> {
+pub(crate) fn peers(peers: &[Peer], secret: &Secret) -> Result<Vec<PeerOptions>, Failure> {
     let peers = peers.iter().map(Peer::options).collect::<Result<Vec<_>, _>>()?;
     let mut names = BTreeSet::new();
     for peer in &peers {
         if !names.insert(&peer.name) {
             return Err(Failure::Usage(format!("`peer`: {} stands twice", peer.name)));
         }
-        let host = peer.url.host().trim_matches(['[', ']']);
-        let here = host == "localhost"
-            || host.parse().is_ok_and(|address: std::net::IpAddr| address.is_loopback());
-        if public && !here {
-            return Err(Failure::Usage(format!(
-                "`peer`: {}: nodes of other machines need a secret: give all of them the same with \
-                 --cluster-secret-file",
-                peer.url
-            )));
-        }
+        peer.check(secret).map_err(|error| Failure::Usage(format!("`peer`: {error}")))?;
     }
     Ok(peers)
 }
@@ -128,15 +116,24 @@ mod tests {
     #[test]
     fn peers_are_refused_with_a_reason() {
         let peer = |url: &str| Peer::at(url);
-        let refusal = |list: &[Peer], public| peers(list, public).err().map(|why| why.to_string());
+        let secret = Secret(b"a secret that is long".to_vec());
+        let refusal = |list: &[Peer], public| {
+            let secret = if public { Secret::default() } else { secret.clone() };
+            peers(list, &secret).err().map(|why| why.to_string())
+        };
         let here = peer("http://127.0.0.1:7421");
         assert_eq!(refusal(&[here.clone(), peer("http://[::1]:7421")], true), None);
         for (list, public, said) in [
             (vec![here.clone(), here.clone()], true, "stands twice"),
             (vec![peer("http://192.0.2.1:7420")], true, "need a secret"),
             (vec![peer("ftp://127.0.0.1")], true, "without a path"),
-            (vec![Peer { collections: vec![], ..here.clone() }], true, "names none"),
-            (vec![Peer { collections: vec!["A".into()], ..here }], true, "A: a collection"),
+            (vec![Peer { collections: vec![], ..here.clone() }], true, "at least one"),
+            (
+                vec![Peer { collections: vec!["A".into()], ..here.clone() }],
+                true,
+                "A\": a collection",
+            ),
+            (vec![Peer { name: Some("a b".into()), ..here }], true, "a b\": a peer's name"),
         ] {
             let refused = refusal(&list, public).unwrap();
             assert!(refused.contains(said), "{refused}");

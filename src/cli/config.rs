@@ -234,7 +234,7 @@ impl Config {
 
     /// The nodes to replicate with.
     pub(crate) fn peers(&self) -> Result<Vec<PeerOptions>, Failure> {
-        cluster::peers(&self.peer, self.cluster.secret()?.0.is_empty())
+        cluster::peers(&self.peer, &self.cluster.secret()?)
     }
 
     /// The hosts that requests may be for.

@@ -1,20 +1,62 @@
-//! `tombolo peers`: the nodes with which one replicates, and how each fares.
+//! `tombolo peers`: the nodes with which one replicates, and how each fares; one more, or one less.
 
 use super::{
-    args::{AtNode, Format, Voice},
-    client::{Call, Client},
+    args::{self, Format, NewPeer, Roster, Voice},
+    client::{self, Call, Client},
+    cluster::Way,
     output,
 };
+use crate::ident::PeerName;
 use anyhow::Context;
-use hyper::Method;
-use serde::Deserialize;
+use hyper::{Method, StatusCode};
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 /// Runs the command.
-pub(crate) async fn run(client: &Client, _: &AtNode, voice: Voice) -> anyhow::Result<()> {
+pub(crate) async fn run(client: &Client, line: &args::Peers, voice: Voice) -> anyhow::Result<()> {
+    match &line.what {
+        None => list(client, voice.format()).await,
+        Some(Roster::Add(peer)) => add(client, peer, voice.format()).await,
+        Some(Roster::Rm { name }) => {
+            client.call(Call::new(Method::DELETE, path(name))).await?;
+            if !voice.quiet {
+                output::talk(&format!("removed {name}"));
+            }
+            Ok(())
+        }
+    }
+}
+
+fn path(name: &PeerName) -> String {
+    format!("/v1/_peers/{}", client::encode(name.as_str()))
+}
+
+/// What a node is told of a peer.
+#[derive(Serialize)]
+struct Wanted<'a> {
+    url: String,
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    collections: &'a [String],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    direction: Option<Way>,
+}
+
+async fn add(client: &Client, peer: &NewPeer, format: Format) -> anyhow::Result<()> {
+    let NewPeer { name, at, collections, direction } = peer;
+    let wanted = Wanted { url: at.to_string(), collections, direction: *direction };
+    let call = Call::new(Method::PUT, path(name)).body(serde_json::to_vec(&wanted)?);
+    let reply = client.call(call).await?;
+    if format != Format::Table {
+        return Ok(output::data(&reply.body)?);
+    }
+    let what = if reply.status == StatusCode::CREATED { "added" } else { "set" };
+    Ok(output::data(format!("{what} {name} {at}").as_bytes())?)
+}
+
+async fn list(client: &Client, format: Format) -> anyhow::Result<()> {
     let reply = client.call(Call::new(Method::GET, "/v1/_peers")).await?;
     let rows: Peers = serde_json::from_slice(&reply.body).context("the answer lists no peers")?;
-    match voice.format() {
+    match format {
         Format::Json => output::data(&serde_json::to_vec(&rows.peers)?)?,
         Format::Ndjson => {
             for row in rows.peers {

@@ -78,6 +78,11 @@ pub(crate) fn check_automerge(headers: &HeaderMap) -> Result<(), Problem> {
     check(headers, &[AUTOMERGE, OCTETS], detail)
 }
 
+/// Refuses a body that is not JSON; no type at all means that it is.
+pub(crate) fn check_json(headers: &HeaderMap) -> Result<(), Problem> {
+    check(headers, &[JSON], format!("the body is {JSON}: curl --json '{{…}}'"))
+}
+
 /// Refuses a body that is not JSON, one value a line; no type at all means that it is.
 pub(crate) fn check_lines(headers: &HeaderMap) -> Result<(), Problem> {
     let detail = format!("the body is {NDJSON} or {JSONL}: curl -H 'Content-Type: {NDJSON}'");

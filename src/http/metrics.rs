@@ -7,7 +7,7 @@ use super::{
     media,
     reply::{self, Answer},
 };
-use crate::node::{Figures, Health, Loaded, Node, PeerState, PeerStatus, Usage};
+use crate::node::{Figures, Health, Loaded, Node, PeerState, PeerStatus, PeerTraffic, Usage};
 use axum::http::StatusCode;
 
 const OPENMETRICS: &str = "application/openmetrics-text";
@@ -27,7 +27,7 @@ pub(crate) async fn page(call: Call) -> Answer {
     let figures = node.figures().await;
     let mut page = Page::new(dialect);
     tell_node(&mut page, node, &figures);
-    tell_peers(&mut page, &node.peer_statuses(), &figures);
+    tell_peers(&mut page, &node.peer_statuses(), node.peer_traffic(), &figures);
     tell_writes(&mut page, &figures);
     tell_loaded(&mut page, &figures.loaded);
     if let Some((health, usage)) = figures.engine {
@@ -67,9 +67,9 @@ fn tell_node(page: &mut Page, node: &Node, figures: &Figures) {
     }
 }
 
-fn tell_peers(page: &mut Page, peers: &[PeerStatus], figures: &Figures) {
+fn tell_peers(page: &mut Page, peers: &[PeerStatus], traffic: PeerTraffic, figures: &Figures) {
     let count = |state| peers.iter().filter(|peer| peer.state == state).count() as u64;
-    page.family("peers", Kind::Gauge, Unit::Count, "Peers that are configured, by state.")
+    page.family("peers", Kind::Gauge, Unit::Count, "Peers, by state.")
         .sample(&[("state", "connecting")], count(PeerState::Connecting))
         .sample(&[("state", "up")], count(PeerState::Up))
         .sample(&[("state", "down")], count(PeerState::Down));
@@ -79,15 +79,12 @@ fn tell_peers(page: &mut Page, peers: &[PeerStatus], figures: &Figures) {
     let unsettled = peers.iter().map(|peer| peer.unsettled.len() as u64).sum::<u64>();
     let help = "Differences from peers that could not be settled.";
     page.family("peer_unsettled", Kind::Gauge, Unit::Count, help).sample(&[], unsettled);
-    let sent = peers.iter().map(|peer| peer.bytes_sent).sum::<u64>();
-    let received = peers.iter().map(|peer| peer.bytes_received).sum::<u64>();
-    page.family("peer_bytes", Kind::Counter, Unit::Bytes, "Messages to configured peers and back.")
-        .sample(&[("direction", "sent")], sent)
-        .sample(&[("direction", "received")], received);
-    let rounds = peers.iter().map(|peer| peer.rounds).sum::<u64>();
+    let PeerTraffic { bytes_sent, bytes_received, rounds, repaired } = traffic;
+    page.family("peer_bytes", Kind::Counter, Unit::Bytes, "Messages to peers and back.")
+        .sample(&[("direction", "sent")], bytes_sent)
+        .sample(&[("direction", "received")], bytes_received);
     let help = "Rounds that were run to find what differs.";
     page.family("peer_rounds", Kind::Counter, Unit::Count, help).sample(&[], rounds);
-    let repaired = peers.iter().map(|peer| peer.repaired).sum::<u64>();
     let repairs = "Documents that rounds found to differ.";
     for (name, help, value) in [
         ("peer_documents_repaired", repairs, repaired),

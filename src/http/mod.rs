@@ -57,7 +57,7 @@ pub use problem::Code;
 pub use service::Api;
 pub use traffic::Traffic;
 
-use route::{Line, Table, collection, document, entry, node};
+use route::{Line, Table, collection, document, entry, node, peer};
 use std::sync::LazyLock;
 
 /// Every route: verb, path, handler. GET answers HEAD too, and every path OPTIONS.
@@ -80,6 +80,9 @@ const ROUTES: &[Line] = &[
     ("GET", "/v1/_changes", node!(feed::changes)),
     ("GET", "/v1/_collections", node!(list::collections)),
     ("GET", "/v1/_peers", node!(peers::list)),
+    ("GET", "/v1/_peers/{peer}", peer!(peers::show)),
+    ("PUT", "/v1/_peers/{peer}", peer!(peers::put)),
+    ("DELETE", "/v1/_peers/{peer}", peer!(peers::remove)),
     ("GET", "/v1/_status", node!(node::status)),
     ("GET", "/v1", node!(node::about)),
     ("POST", "/v1/_backup", node!(backup::make)),

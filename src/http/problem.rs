@@ -3,8 +3,8 @@
 use super::version;
 use crate::{
     doc::{Refusal, RefusalKind},
-    ident::{NameError, Version},
-    node,
+    ident::{NameError, PeerNameError, Version},
+    node::{self, PeerError},
 };
 use axum::{
     body::Body,
@@ -34,6 +34,8 @@ pub enum Code {
     BadQuery,
     /// A collection or key that can name nothing.
     BadKey,
+    /// What is said of a peer is not understood, or its name is none.
+    BadPeer,
     /// The request shows no right to be answered.
     Unauthenticated,
     /// The request is for another host, or a page of another origin made it.
@@ -60,6 +62,10 @@ pub enum Code {
     Timeout,
     /// A `test` of a JSON Patch did not hold.
     PatchTestFailed,
+    /// The peer is in the node's configuration, and is changed there.
+    PeerConfigured,
+    /// As many peers were added as may be.
+    TooManyPeers,
     /// `If-Match` or `If-None-Match` did not hold.
     PreconditionFailed,
     /// Larger than a limit.
@@ -115,6 +121,7 @@ impl Code {
         Self::BadHeader,
         Self::BadQuery,
         Self::BadKey,
+        Self::BadPeer,
         Self::Unauthenticated,
         Self::Forbidden,
         Self::IdempotencyMismatch,
@@ -128,6 +135,8 @@ impl Code {
         Self::NotAcceptable,
         Self::Timeout,
         Self::PatchTestFailed,
+        Self::PeerConfigured,
+        Self::TooManyPeers,
         Self::PreconditionFailed,
         Self::TooLarge,
         Self::UnsupportedMediaType,
@@ -158,6 +167,7 @@ impl Code {
             Self::BadHeader => ("bad_header", 400, "A header field is not understood", None),
             Self::BadQuery => ("bad_query", 400, "A query parameter is not understood", None),
             Self::BadKey => ("bad_key", 400, "Not the name of a document", None),
+            Self::BadPeer => ("bad_peer", 400, "Not a peer", None),
             Self::Unauthenticated => ("unauthenticated", 401, "Not known here", None),
             Self::Forbidden => ("forbidden", 403, "Not from there, or not by that name", None),
             Self::IdempotencyMismatch => {
@@ -173,6 +183,8 @@ impl Code {
             Self::NotAcceptable => ("not_acceptable", 406, "No acceptable representation", None),
             Self::Timeout => ("timeout", 408, "The body did not come in time", None),
             Self::PatchTestFailed => ("patch_test_failed", 409, "A test did not hold", None),
+            Self::PeerConfigured => ("peer_configured", 409, "The peer is configured", None),
+            Self::TooManyPeers => ("too_many_peers", 409, "No more peers", None),
             Self::PreconditionFailed => {
                 ("precondition_failed", 412, "The document is not as expected", None)
             }
@@ -253,6 +265,11 @@ impl Problem {
         Self { pointer: Some(format!("/{member}")), ..problem }
     }
 
+    /// `bad_peer`, naming the place in the body.
+    pub(crate) fn peer(pointer: &str, detail: impl Into<Cow<'static, str>>) -> Self {
+        Self { pointer: Some(pointer.to_owned()), ..Self::new(Code::BadPeer, detail) }
+    }
+
     /// The same, found in the value of a member: pointers lead into what holds it.
     pub(crate) fn within(mut self, member: &str) -> Self {
         self.pointer = self.pointer.map(|pointer| format!("/{member}{pointer}"));
@@ -330,6 +347,31 @@ impl Problem {
 impl From<NameError> for Problem {
     fn from(error: NameError) -> Self {
         Self::new(Code::BadKey, error.to_string())
+    }
+}
+
+impl From<PeerNameError> for Problem {
+    fn from(error: PeerNameError) -> Self {
+        Self::new(Code::BadPeer, error.to_string())
+    }
+}
+
+impl From<PeerError> for Problem {
+    fn from(error: PeerError) -> Self {
+        let text = error.to_string();
+        match error {
+            PeerError::Url(_) => Self::peer("/url", text),
+            PeerError::Collection { index, .. } => {
+                Self::peer(&format!("/collections/{index}"), text)
+            }
+            PeerError::NoCollection | PeerError::ManyCollections => {
+                Self::peer("/collections", text)
+            }
+            PeerError::NeedsSecret(_) => Self::new(Code::Forbidden, text),
+            PeerError::Configured => Self::new(Code::PeerConfigured, text),
+            PeerError::TooMany => Self::new(Code::TooManyPeers, text),
+            PeerError::Node(error) => error.into(),
+        }
     }
 }
 

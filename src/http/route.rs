@@ -6,7 +6,7 @@ use super::{
     reply::{self, Answer},
     wait::Awaited,
 };
-use crate::ident::{Collection, Key, Name, QuarantineId};
+use crate::ident::{Collection, Key, Name, PeerName, QuarantineId};
 use axum::http::{Method, StatusCode, header};
 use std::{pin::Pin, str::FromStr};
 
@@ -24,6 +24,8 @@ pub(crate) enum Handler {
     Document(fn(Call, Name) -> Pending),
     /// A path with the id of something in quarantine.
     Entry(fn(Call, QuarantineId) -> Pending),
+    /// A path with the name of a peer.
+    Peer(fn(Call, PeerName) -> Pending),
 }
 
 /// A handler of a path without names, for the table.
@@ -54,7 +56,14 @@ macro_rules! entry {
     };
 }
 
-pub(crate) use {collection, document, entry, node};
+/// A handler of a path with the name of a peer, for the table.
+macro_rules! peer {
+    ($answer:path) => {
+        $crate::http::route::Handler::Peer(|call, name| Box::pin($answer(call, name)))
+    };
+}
+
+pub(crate) use {collection, document, entry, node, peer};
 
 /// One line of the table: verb, path, handler. GET answers HEAD too.
 pub(crate) type Line = (&'static str, &'static str, Handler);
@@ -84,6 +93,7 @@ enum Segment {
     Collection,
     Key,
     Id,
+    Peer,
 }
 
 /// A path's site, and the names in it.
@@ -95,6 +105,7 @@ pub(crate) struct Names<'a> {
     collection: &'a str,
     key: &'a str,
     id: &'a str,
+    peer: &'a str,
 }
 
 impl Table {
@@ -150,6 +161,10 @@ impl Table {
                 let id = names.id.parse().map_err(|_| no_route())?;
                 answer(call, id)
             }
+            Handler::Peer(answer) => {
+                let name = parse(names.peer)?;
+                answer(call, name)
+            }
         }
         .await
     }
@@ -173,6 +188,7 @@ impl Site {
             "{collection}" => Segment::Collection,
             "{key}" => Segment::Key,
             "{id}" => Segment::Id,
+            "{peer}" => Segment::Peer,
             word => Segment::Word(word),
         });
         let segments = segments.collect();
@@ -222,7 +238,12 @@ impl Site {
                 Segment::Collection if named => names.collection = segment,
                 Segment::Key if named => names.key = segment,
                 Segment::Id if named => names.id = segment,
-                Segment::Word(_) | Segment::Collection | Segment::Key | Segment::Id => return None,
+                Segment::Peer if named => names.peer = segment,
+                Segment::Word(_)
+                | Segment::Collection
+                | Segment::Key
+                | Segment::Id
+                | Segment::Peer => return None,
             }
         }
         Some(names)

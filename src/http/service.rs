@@ -13,7 +13,7 @@ use super::{
     trace::{Ids, Origin, REQUEST_ID, TRACEPARENT},
     traffic::NO_ROUTE,
 };
-use crate::node::{self, Node};
+use crate::node::Node;
 use axum::{
     body::{Body, HttpBody},
     http::{
@@ -134,13 +134,13 @@ impl Api {
     }
 
     /// What the node answers, within the time that a request has; `late` if it does not.
-    pub(crate) async fn within<T>(
+    pub(crate) async fn within<T, E: Into<Problem>>(
         &self,
         late: Code,
-        work: impl Future<Output = Result<T, node::Error>>,
+        work: impl Future<Output = Result<T, E>>,
     ) -> Result<T, Problem> {
         match time::timeout(self.options().answer_time, work).await {
-            Ok(answer) => Ok(answer?),
+            Ok(answer) => answer.map_err(Into::into),
             Err(_) => {
                 let detail = "no answer in time; a write may have been made all the same";
                 Err(Problem::new(late, detail))

@@ -182,6 +182,10 @@ fn write_apart(committer: &mut Committer, apart: Apart, guard: &Guard, board: &B
             let done = committer.keep_cursor(of, cursor).map_err(|error| failed(guard, &error));
             drop(reply.send(done));
         }
+        Apart::Peer { name, row, reply } => {
+            let done = committer.keep_peer(name, row.as_ref());
+            drop(reply.send(done.map_err(|error| failed(guard, &error))));
+        }
         Apart::Forget { id, reply } => {
             let done = committer.forget(id).map_err(|error| failed(guard, &error));
             if let Ok(true) = done {

@@ -248,14 +248,9 @@ impl Node {
         &self.0.status
     }
 
-    /// What all nodes of the cluster know.
-    pub(super) fn secret(&self) -> &[u8] {
-        &self.0.options.secret.0
-    }
-
-    /// How long after one audit of what a peer holds the next one is.
-    pub(super) fn audit_every(&self) -> Duration {
-        self.0.options.audit_every
+    /// How it runs.
+    pub(super) fn options(&self) -> &Options {
+        &self.0.options
     }
 
     /// Clock and chance.
@@ -294,7 +289,7 @@ impl Node {
         &self.0.members
     }
 
-    /// Those that are configured.
+    /// Those that this one talks to.
     pub(super) fn peers(&self) -> &Peers {
         &self.0.peers
     }

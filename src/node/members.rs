@@ -1,10 +1,9 @@
 //! The other nodes of the cluster, as this one knows them.
 
-use super::{Ambient, replicate::Turns};
+use super::{Ambient, Direction, PeerOptions, replicate::Turns};
 use crate::{
-    ident::{Collection, Cursor, DocumentId, IncarnationId, NodeId},
+    ident::{Cursor, DocumentId, IncarnationId, NodeId},
     metric::Counter,
-    peer::Url,
     sync::{Envelope, Hello, Link, MemberKey, Replays, Scope, SketchKey},
 };
 use std::{
@@ -35,42 +34,6 @@ const RETURNS_MIN: u32 = 3;
 
 /// How long a start that is refused may be silent, and is still said to run: two of its longest pauses.
 const TWIN_TIME: Duration = Duration::from_secs(60);
-
-/// Which way changes go between a node and a peer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Direction {
-    /// Both ways.
-    Both,
-    /// From here to the peer.
-    Push,
-    /// From the peer to here.
-    Pull,
-}
-
-impl Direction {
-    /// Whether changes go to the peer.
-    pub fn sends(self) -> bool {
-        self != Self::Pull
-    }
-
-    /// Whether changes come from the peer.
-    pub fn takes(self) -> bool {
-        self != Self::Push
-    }
-}
-
-/// A node to replicate with.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PeerOptions {
-    /// What it is called here.
-    pub name: String,
-    /// Where it listens.
-    pub url: Url,
-    /// Which collections are shared with it; `None`: all.
-    pub collections: Option<Vec<Collection>>,
-    /// Which way changes go.
-    pub direction: Direction,
-}
 
 /// What is agreed with a peer, on this side.
 #[derive(Debug, Clone, PartialEq, Eq)]

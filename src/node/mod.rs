@@ -72,11 +72,13 @@ pub use error::{Error, StartError};
 pub use feed::{Filter, Row as FeedRow, SUBSCRIPTIONS_MAX, Since, Stretch, Subscription};
 pub use figures::{Figures, Loaded};
 pub use handle::{Node, Options, Secret, Writing};
-pub use members::{Direction, PeerOptions};
 pub use quarantine::Released;
 pub use read::{ListQuery, Page, Reading, Representation, Row};
 pub use repair::repair;
-pub use replicate::{Answered, PeerStatus, State as PeerState, Unheard};
+pub use replicate::{
+    ADDED_MAX as PEERS_ADDED_MAX, Answered, Direction, PeerError, PeerOptions, PeerPut, PeerStatus,
+    State as PeerState, Traffic as PeerTraffic, Unheard,
+};
 pub use threads::Executor;
 pub use write::{Once, Precondition, Taken, Write, Written};
 

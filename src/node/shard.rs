@@ -18,8 +18,8 @@ use super::{
 };
 use crate::{
     doc::{Actor, Document, Limits},
-    ident::{Cursor, DocumentId, Name, NodeId, QuarantineId},
-    store::{Aside, Commit, KeptAnswers, NewView, Track},
+    ident::{Cursor, DocumentId, Name, NodeId, PeerName, QuarantineId},
+    store::{Aside, Commit, KeptAnswers, NewView, PeerRow, Track},
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -73,6 +73,8 @@ pub(super) enum Apart {
     Forget { id: QuarantineId, reply: Reply<bool> },
     /// Keep how far another node's feed was taken in.
     Cursor { of: NodeId, cursor: Cursor, reply: Reply<()> },
+    /// Keep a peer, or none of that name.
+    Peer { name: PeerName, row: Option<PeerRow>, reply: Reply<()> },
 }
 
 /// A document out of the store.

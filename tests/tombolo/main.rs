@@ -46,6 +46,7 @@ mod merges;
 mod metrics;
 mod once;
 mod past;
+mod peers;
 mod process;
 mod properties;
 mod quarantine;

@@ -68,7 +68,7 @@ impl Island {
 
     pub(crate) fn peer(&self) -> PeerOptions {
         PeerOptions {
-            name: self.address.to_string(),
+            name: self.address.to_string().parse().unwrap(),
             url: format!("http://{}", self.address).parse().unwrap(),
             collections: None,
             direction: Direction::Both,
@@ -385,10 +385,11 @@ async fn nodes_of_two_secrets_share_nothing_and_say_so() {
     let other = Arc::new(MemoryEngine::new());
     let b = Island::on(other, "127.0.0.1:0", b"another secret, as long").await;
     a.put("notes/a", "{}").await;
-    a.join(vec![b.peer(), PeerOptions { name: "itself".to_owned(), ..a.peer() }]);
+    a.join(vec![b.peer(), PeerOptions { name: "itself".parse().unwrap(), ..a.peer() }]);
     time::sleep(Duration::from_secs(1)).await;
     for status in a.node.peer_statuses() {
-        let expected = if status.options.name == "itself" { "itself" } else { "wrong_secret" };
+        let expected =
+            if status.options.name.as_str() == "itself" { "itself" } else { "wrong_secret" };
         let (code, why) = status.error.unwrap();
         assert_eq!((status.state, code), (PeerState::Down, expected), "{why}");
     }

@@ -60,7 +60,7 @@ impl Node {
     /// The keys under which a part is summed up.
     pub(super) fn key_for(&self, part: &Part) -> SketchKey {
         let key = self.ledger().key();
-        part.salt.map_or_else(|| key.clone(), |salt| key.salted(self.secret(), &salt))
+        part.salt.map_or_else(|| key.clone(), |salt| key.salted(&self.options().secret.0, &salt))
     }
 
     /// What is held at positions.

@@ -1,6 +1,7 @@
 //! Replication: what this node tells others, and takes from them.
 //!
 //! ```text
+//! roster     which peers there are               options  what is said of one
 //! session    one peer, as long as it answers: hello, beats, and the loops below
 //! push       what was written, along the feed      pull     the same, asked for
 //! round      where both differ, and repair         outbox   a stretch of the feed, for one peer
@@ -16,14 +17,18 @@
 mod answer;
 mod holdings;
 mod inbox;
+mod options;
 mod outbox;
 mod peers;
 mod push;
+mod roster;
 mod round;
 mod session;
 
 pub use answer::{Answered, Unheard};
-pub use peers::{PeerStatus, State};
+pub use options::{Direction, PeerError, PeerOptions};
+pub use peers::{PeerStatus, State, Traffic};
+pub use roster::{ADDED_MAX, PeerPut};
 
 pub(super) use inbox::Turns;
 pub(super) use peers::Peers;

@@ -1,11 +1,12 @@
-//! The peers that are configured, and how each fares.
+//! The peers that there are, and how each fares.
 
+use super::PeerOptions;
 use crate::node::{
     Node,
-    members::{PeerOptions, Terms, below},
+    members::{Terms, below},
 };
 use crate::{
-    ident::{IncarnationId, NodeId},
+    ident::{IncarnationId, NodeId, PeerName},
     metric::Counter,
     peer::{self, Wire},
     sync::{SketchKey, Slice},
@@ -16,7 +17,7 @@ use std::{
     time::Duration,
 };
 use tokio::{
-    sync::Notify,
+    sync::{self, Notify, watch},
     time::{self, Instant},
 };
 
@@ -44,8 +45,10 @@ pub enum State {
 /// A peer, as it is shown.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PeerStatus {
-    /// What is configured.
+    /// What is said of it.
     pub options: PeerOptions,
+    /// Whether that is in the configuration; else it was added while the node ran.
+    pub configured: bool,
     /// Which node it is, once that is known.
     pub node: Option<NodeId>,
     /// How it is.
@@ -82,6 +85,7 @@ pub struct PeerStatus {
 #[derive(Debug)]
 pub(in crate::node) struct Peer {
     pub(super) options: PeerOptions,
+    pub(super) configured: bool,
     pub(super) terms: Terms,
     /// What went to it and came from it.
     pub(super) wire: Wire,
@@ -117,10 +121,11 @@ struct Unsettled {
 }
 
 impl Peer {
-    pub(super) fn new(options: PeerOptions, key: &SketchKey) -> Self {
+    pub(super) fn new(options: PeerOptions, key: &SketchKey, configured: bool) -> Self {
         Self {
             terms: Terms::of(&options, key),
             options,
+            configured,
             wire: Wire::default(),
             rounds: Counter::default(),
             repaired: Counter::default(),
@@ -158,9 +163,16 @@ impl Peer {
         }
     }
 
-    /// It was met, whether or not it answers for long.
-    pub(super) fn meet(&self, node: NodeId) {
-        self.lock().node = Some(node);
+    /// It is not talked to, for a reason of this node's.
+    pub(super) fn set_refused(&self, code: &'static str, why: String) {
+        tracing::warn!(peer = %self.options.name, why, "a peer is not talked to");
+        let mut known = self.lock();
+        (known.state, known.error) = (State::Down, Some((code, why)));
+    }
+
+    /// It was met, whether or not it answers for long. Gives which other node it was before.
+    pub(super) fn meet(&self, node: NodeId) -> Option<NodeId> {
+        self.lock().node.replace(node).filter(|before| *before != node)
     }
 
     /// Waits before it is tried again. One that was not reached, and says hello itself, is reached again.
@@ -184,7 +196,7 @@ impl Peer {
     /// Whether it is time for an audit. If so, it is the next one's turn: the first one comes at any time
     /// within a period, so that not all peers are audited at once.
     pub(super) fn is_audit_due(&self, node: &Node) -> bool {
-        let (now, every) = (Instant::now(), node.audit_every());
+        let (now, every) = (Instant::now(), node.options().audit_every);
         let mut known = self.lock();
         let millis = u64::try_from(every.as_millis()).unwrap_or(u64::MAX);
         let first = || now + Duration::from_millis(below(node.ambient(), millis));
@@ -266,6 +278,7 @@ impl Peer {
         let down = known.state == State::Down;
         PeerStatus {
             options: self.options.clone(),
+            configured: self.configured,
             node: known.node,
             state: known.state,
             contact_unix_ms: known.contact_unix_ms,
@@ -295,16 +308,111 @@ fn clone_detected(twin: IncarnationId) -> (&'static str, String) {
     ("clone_detected", format!("another node, at its start {twin}, {what}"))
 }
 
-/// All peers, by name.
+/// What went to and from peers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Bytes of messages to them.
+    pub bytes_sent: u64,
+    /// Bytes of messages from them.
+    pub bytes_received: u64,
+    /// Rounds that were run with them.
+    pub rounds: u64,
+    /// Documents that rounds found to differ.
+    pub repaired: u64,
+}
+
+impl Traffic {
+    fn and(self, peer: &Peer) -> Self {
+        Self {
+            bytes_sent: self.bytes_sent + peer.wire.sent.value(),
+            bytes_received: self.bytes_received + peer.wire.received.value(),
+            rounds: self.rounds + peer.rounds.value(),
+            repaired: self.repaired + peer.repaired.value(),
+        }
+    }
+}
+
+/// All peers.
 #[derive(Debug, Default)]
-pub(in crate::node) struct Peers(Mutex<BTreeMap<String, Arc<Peer>>>);
+pub(in crate::node) struct Peers {
+    roster: Mutex<Roster>,
+    /// Told whenever the roster is another one. Until it was told, there is none.
+    changed: watch::Sender<u64>,
+    /// Held by whoever changes the roster.
+    changing: sync::Mutex<()>,
+}
+
+#[derive(Debug, Default)]
+struct Roster {
+    peers: BTreeMap<PeerName, Arc<Peer>>,
+    /// What is counted of those that are gone: what was counted once does not become less.
+    gone: Traffic,
+}
+
+impl Roster {
+    /// A peer that was on the roster is not any more.
+    fn lose(&mut self, peer: Option<Arc<Peer>>) {
+        if let Some(peer) = peer {
+            self.gone = self.gone.and(&peer);
+        }
+    }
+}
 
 impl Peers {
+    /// Begins with these peers.
+    pub(super) fn begin(&self, peers: BTreeMap<PeerName, Arc<Peer>>) {
+        let mut roster = self.lock();
+        for peer in std::mem::replace(&mut roster.peers, peers).into_values() {
+            roster.lose(Some(peer));
+        }
+        drop(roster);
+        self.tell();
+    }
+
+    /// Waits until there is a roster.
+    pub(super) async fn begun(&self) {
+        // The sender lives as long as this.
+        drop(self.changed.subscribe().wait_for(|count| 0 < *count).await);
+    }
+
+    /// Tells when the roster is another one.
+    pub(super) fn changes(&self) -> watch::Receiver<u64> {
+        self.changed.subscribe()
+    }
+
+    /// Waits until nobody else changes the roster.
+    pub(super) async fn changing(&self) -> sync::MutexGuard<'_, ()> {
+        self.changing.lock().await
+    }
+
     /// Adds a peer, in the place of one of its name.
-    pub(super) fn add(&self, peer: Peer) -> Arc<Peer> {
+    pub(super) fn put(&self, peer: Peer) -> Arc<Peer> {
         let peer = Arc::new(peer);
-        self.lock().insert(peer.options.name.clone(), Arc::clone(&peer));
+        let mut roster = self.lock();
+        let before = roster.peers.insert(peer.options.name.clone(), Arc::clone(&peer));
+        roster.lose(before);
+        drop(roster);
+        self.tell();
         peer
+    }
+
+    /// Takes a peer away.
+    pub(super) fn remove(&self, name: &PeerName) {
+        let mut roster = self.lock();
+        let before = roster.peers.remove(name);
+        roster.lose(before);
+        drop(roster);
+        self.tell();
+    }
+
+    /// The peer of a name.
+    pub(super) fn named(&self, name: &PeerName) -> Option<Arc<Peer>> {
+        self.lock().peers.get(name).cloned()
+    }
+
+    /// How many are not of the configuration.
+    pub(super) fn added(&self) -> usize {
+        self.lock().peers.values().filter(|peer| !peer.configured).count()
     }
 
     /// What all may have that were never met.
@@ -320,14 +428,29 @@ impl Peers {
         }
     }
 
-    /// All of them.
-    pub(super) fn all(&self) -> Vec<Arc<Peer>> {
-        self.lock().values().cloned().collect()
+    /// One that is this node, if there is one.
+    pub(super) fn of(&self, node: NodeId) -> Option<Arc<Peer>> {
+        self.all().into_iter().find(|peer| peer.node() == Some(node))
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Peer>>> {
+    /// All of them, by name.
+    pub(super) fn all(&self) -> Vec<Arc<Peer>> {
+        self.lock().peers.values().cloned().collect()
+    }
+
+    /// What went to and from all that there are and were.
+    pub(super) fn traffic(&self) -> Traffic {
+        let roster = self.lock();
+        roster.peers.values().fold(roster.gone, |traffic, peer| traffic.and(peer))
+    }
+
+    fn tell(&self) {
+        self.changed.send_modify(|count| *count += 1);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Roster> {
         // Nothing in it panics half way.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.roster.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -336,12 +459,49 @@ mod tests {
     use super::*;
     use crate::{node::Direction, sync::Reason};
 
+    fn peer() -> Peer {
+        let (url, direction) = ("http://b".parse().unwrap(), Direction::Both);
+        let name = "b".parse().unwrap();
+        let options = PeerOptions { name, url, collections: None, direction };
+        Peer::new(options, &SketchKey::derived(b"a secret"), false)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn so_many_differences_are_remembered_and_of_the_rest_rounds_go_on() {
+        let peer = peer();
+        let found = |count: usize| (0..count as u64).map(|at| (at, at + 1)).collect::<Vec<_>>();
+        let sum = |count| found(count).iter().fold(0, |sum, (_, by)| sum ^ by);
+        let (whole, most) = (Slice::whole(), UNSETTLED_MAX);
+        assert_eq!(peer.to_settle(&whole, &found(most), "why").len(), most);
+        assert!(peer.is_known(sum(most)), "all are remembered, and no round runs");
+        // What is remembered stays, and is not tried again so soon; what is not is.
+        assert_eq!(
+            peer.to_settle(&whole, &found(most + 3), "why"),
+            [0, 1, 2].map(|n| most as u64 + n)
+        );
+        assert!(!peer.is_known(sum(most + 3)));
+        assert_eq!(peer.status(0, None).unsettled.len(), most);
+        assert_eq!(peer.to_settle(&whole, &found(most + 3), "why").len(), 3);
+        assert_eq!(peer.to_settle(&whole, &found(2), "why"), [0; 0]);
+        assert!(peer.is_known(sum(2)));
+    }
+
+    #[test]
+    fn what_was_counted_of_a_peer_stays_counted_when_it_is_gone() {
+        let peers = Peers::default();
+        peers.put(peer()).wire.sent.add(5);
+        peers.put(peer()).wire.sent.add(2);
+        assert_eq!(peers.traffic().bytes_sent, 7);
+        peers.remove(&"b".parse().unwrap());
+        assert_eq!((peers.traffic().bytes_sent, peers.all().len()), (7, 0));
+        peers.begin(BTreeMap::new());
+        assert_eq!(peers.traffic().bytes_sent, 7);
+    }
+
     #[tokio::test(start_paused = true)]
     async fn only_one_that_was_not_reached_is_tried_again_when_it_says_hello() {
-        let (url, direction) = ("http://b".parse().unwrap(), Direction::Both);
-        let options = PeerOptions { name: "b".to_owned(), url, collections: None, direction };
         let peers = Peers::default();
-        let peer = peers.add(Peer::new(options, &SketchKey::derived(b"a secret")));
+        let peer = peers.put(peer());
         let node = NodeId::from_bytes([1; 16]);
         peer.meet(node);
         let hello = async {

@@ -1,14 +1,11 @@
 //! One peer, as long as it answers: hello, a beat every few seconds, and what goes both ways meanwhile.
 
-use super::{
-    peers::{Peer, PeerStatus},
-    round::Calm,
-};
+use super::{peers::Peer, round::Calm};
 use crate::{
     ident::{IncarnationId, Name, NodeId},
     node::{
         Error, Node,
-        members::{Entry, Member, PeerOptions, Terms, below},
+        members::{Entry, Member, Terms, below},
     },
     peer::{self, Client},
     sync::{Beat, Cell, DecodeError, Hello, LINEAGE_MAX, Reason, Scope, SetId},
@@ -16,7 +13,6 @@ use crate::{
 use std::{convert::Infallible, future::pending, sync::Arc, time::Duration};
 use tokio::{
     sync::watch,
-    task::JoinSet,
     time::{self, Instant},
 };
 
@@ -74,41 +70,6 @@ impl From<Error> for End {
 }
 
 impl Node {
-    /// Replicates with these peers until `stop` is done.
-    pub async fn replicate(
-        &self,
-        peers: Vec<PeerOptions>,
-        client: Client,
-        stop: impl Future<Output = ()>,
-    ) {
-        let mut sessions = JoinSet::new();
-        for options in peers {
-            let peer = self.peers().add(Peer::new(options, self.ledger().key()));
-            sessions.spawn(attend(self.clone(), peer, client.clone()));
-        }
-        stop.await;
-        sessions.shutdown().await;
-        // Who was pushed to has to ask from now on.
-        for node in self.peers().all().iter().filter_map(|peer| peer.node()) {
-            self.members().link(node, false);
-        }
-    }
-
-    /// How the peers fare that are configured, by name.
-    pub fn peer_statuses(&self) -> Vec<PeerStatus> {
-        let last = self.store().last_seq();
-        let status = |peer: Arc<Peer>| {
-            let member = peer.node().and_then(|node| self.members().member(node));
-            let sends = peer.terms.direction.sends();
-            let lag = member
-                .filter(|_| sends)
-                .map_or(0, |member| last.saturating_sub(member.acknowledged));
-            let twin = peer.node().and_then(|node| self.members().clone_of(node));
-            peer.status(lag, twin)
-        };
-        self.peers().all().into_iter().map(status).collect()
-    }
-
     /// Waits until so many peers hold a document as it is now, durably, or for a time; gives how many do. It
     /// does not wait for peers that there are not.
     ///
@@ -216,7 +177,7 @@ impl Node {
 }
 
 /// Keeps up with a peer for ever.
-async fn attend(node: Node, peer: Arc<Peer>, client: Client) {
+pub(super) async fn attend(node: Node, peer: Arc<Peer>, client: Client) {
     let mut pause = PAUSE_MIN;
     loop {
         let began = Instant::now();
@@ -272,7 +233,9 @@ async fn greet(node: &Node, peer: &Arc<Peer>, client: &Client) -> Result<Session
     if let Some(refused) = refused {
         return Err(peer::Error::Refused(refused).into());
     }
-    peer.meet(id);
+    if let Some(before) = peer.meet(id) {
+        node.part(before);
+    }
     members.meet(id, peer.terms.clone());
     let kept = node.kept_cursor(id).await?;
     let member = members.greet(hello, &peer.terms.scope, kept);

@@ -249,7 +249,7 @@ impl Machine {
         let listener = Harbour::open().await;
         let serving = http::serve(listener, api.into_service(), bounds, traffic, pending());
         let peers = self.peers.iter().map(|peer| PeerOptions {
-            name: host(*peer),
+            name: host(*peer).parse().unwrap(),
             url: format!("http://{}:{PORT}", host(*peer)).parse().unwrap(),
             collections: None,
             direction: Direction::Both,
