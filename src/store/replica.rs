@@ -160,7 +160,10 @@ mod tests {
         let all = PeerRow { collections: None, takes: true, ..peer.clone() };
         assert_eq!(all.encode(b"key")[10], 7);
         assert_eq!(PeerRow::decode(b"key", &all.encode(b"key")), Ok(all));
-        let none = PeerRow { collections: Some(Vec::new()), ..peer };
-        assert!(PeerRow::decode(b"key", &none.encode(b"key")).is_err());
+        let none = PeerRow { collections: Some(Vec::new()), ..peer.clone() };
+        let neither = PeerRow { sends: false, ..peer };
+        for row in [none, neither] {
+            assert!(PeerRow::decode(b"key", &row.encode(b"key")).is_err(), "{row:?}");
+        }
     }
 }

@@ -430,6 +430,9 @@ impl PeerRow {
             _ => return Err(Damaged("a peer shares neither all nor some collections")),
         };
         let (sends, takes) = (flags & SENDS != 0, flags & TAKES != 0);
+        if !sends && !takes {
+            return Err(Damaged("changes go neither to a peer nor come from it"));
+        }
         Ok(Self { url, collections, sends, takes })
     }
 }
