@@ -86,7 +86,7 @@ struct Row {
     direction: String,
     lag_documents: u64,
     in_sync: Option<bool>,
-    unsettled: Vec<serde::de::IgnoredAny>,
+    unsettled_count: u64,
     last_error: Option<Failure>,
 }
 
@@ -115,7 +115,7 @@ impl Row {
             self.direction,
             self.lag_documents.to_string(),
             in_sync.to_owned(),
-            self.unsettled.len().to_string(),
+            self.unsettled_count.to_string(),
             error,
         ]
     }

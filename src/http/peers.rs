@@ -9,13 +9,15 @@ use super::{
 use crate::{
     doc::{self, Value},
     ident::{Collection, NodeId, PeerName},
-    node::{Direction, PeerOptions, PeerPut, PeerState, PeerStatus},
+    node::{Direction, PeerMessages, PeerOptions, PeerPut, PeerState, PeerStatus},
 };
 use axum::http::StatusCode;
 use serde::Serialize;
 use std::collections::BTreeMap;
 
 const DIRECTIONS: [Direction; 3] = [Direction::Both, Direction::Push, Direction::Pull];
+/// Most differences that are listed of a peer; all are counted.
+const UNSETTLED_SHOWN_MAX: usize = 100;
 
 /// GET `/v1/_peers`.
 pub(crate) async fn list(call: Call) -> Answer {
@@ -142,11 +144,22 @@ struct Shape<'a> {
     requests: u64,
     bytes_sent: u64,
     bytes_received: u64,
+    /// The same, by what was asked.
+    messages: BTreeMap<&'static str, Kind>,
     in_sync: Option<bool>,
     rounds: u64,
     repaired: u64,
     audits: u64,
     unsettled: Vec<Unsettled>,
+    /// How many there are in all.
+    unsettled_count: usize,
+}
+
+#[derive(Serialize)]
+struct Kind {
+    requests: u64,
+    bytes_sent: u64,
+    bytes_received: u64,
 }
 
 #[derive(Serialize)]
@@ -167,9 +180,14 @@ impl<'a> Shape<'a> {
             None => vec!["*"],
             Some(some) => some.iter().map(Collection::as_str).collect(),
         };
-        let unsettled = peer.unsettled.iter().map(|(position, reason)| {
-            let position = format!("{position:016x}");
-            Unsettled { position, reason }
+        let unsettled =
+            peer.unsettled.iter().take(UNSETTLED_SHOWN_MAX).map(|(position, reason)| {
+                let position = format!("{position:016x}");
+                Unsettled { position, reason }
+            });
+        let messages = peer.messages.iter().map(|(what, of)| {
+            let PeerMessages { requests, bytes_sent, bytes_received } = *of;
+            (*what, Kind { requests, bytes_sent, bytes_received })
         });
         Self {
             name: peer.options.name.as_str(),
@@ -191,11 +209,13 @@ impl<'a> Shape<'a> {
             requests: peer.requests,
             bytes_sent: peer.bytes_sent,
             bytes_received: peer.bytes_received,
+            messages: messages.collect(),
             in_sync: peer.in_sync,
             rounds: peer.rounds,
             repaired: peer.repaired,
             audits: peer.audits,
             unsettled: unsettled.collect(),
+            unsettled_count: peer.unsettled.len(),
         }
     }
 }

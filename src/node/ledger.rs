@@ -265,9 +265,11 @@ impl Ledger {
         })
     }
 
-    /// Forgets the sketch of a set, which is wrong: it is made anew when it is needed next.
+    /// Forgets the sums of a set, and those of collections: they are wrong, and are made anew when they
+    /// are needed next.
     pub(super) fn forget(&self, set: SetId) {
-        self.lock().sets.retain(|known, book| *known != set || book.making.is_some());
+        let wrong = [Title::Set(set), Title::Roots];
+        self.lock().kept.retain(|title, book| !wrong.contains(title) || book.making.is_some());
     }
 
     /// Has the sketch of a set made, unless there is one. Takes as long as a scan of all heads.

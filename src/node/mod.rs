@@ -82,6 +82,7 @@ pub use replicate::{
 pub use threads::Executor;
 pub use write::{Once, Precondition, Taken, Write, Written};
 
+pub use crate::peer::Messages as PeerMessages;
 pub use crate::peer::{ENVELOPE as PEER_ENVELOPE, MESSAGE as PEER_MESSAGE, SEAL as PEER_SEAL};
 pub use crate::store::{
     Backup, BackupError, CollectionCount, Durability, Health, Held, Usage, What,

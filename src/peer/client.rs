@@ -1,13 +1,10 @@
 //! One request, one answer, over connections that are kept.
 
 use super::{
-    Error,
+    Error, Wire,
     coding::{self, CODING},
 };
-use crate::{
-    metric::Counter,
-    sync::{Envelope, MemberKey, Refused},
-};
+use crate::sync::{Envelope, MemberKey, Refused};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Collected, Full, LengthLimitError, Limited};
 use hyper::{Request, Response, StatusCode, Uri, body::Incoming, header, http::uri::Authority};
@@ -95,17 +92,6 @@ impl Url {
     }
 }
 
-/// What went over the wire to a node and back: bodies, as they were coded.
-#[derive(Debug, Default)]
-pub struct Wire {
-    /// Requests that were made.
-    pub requests: Counter,
-    /// Bytes of their bodies.
-    pub sent: Counter,
-    /// Bytes of the bodies of answers.
-    pub received: Counter,
-}
-
 type Posted<'a> =
     Pin<Box<dyn Future<Output = Result<(Bytes, Option<[u8; 32]>), Error>> + Send + 'a>>;
 
@@ -115,7 +101,7 @@ pub trait Post: Send + Sync {
     fn post<'a>(
         &'a self,
         to: (&'a Url, &'a Wire),
-        path: &'a str,
+        path: &'static str,
         envelope: String,
         body: Bytes,
     ) -> Posted<'a>;
@@ -159,7 +145,7 @@ impl Client {
     pub async fn ask(
         &self,
         to: (&Url, &Wire),
-        path: &str,
+        path: &'static str,
         (key, envelope): (&MemberKey, Envelope),
         body: Vec<u8>,
         within: Duration,
@@ -181,7 +167,7 @@ impl<C: Connect + Clone + Send + Sync + 'static> Post for Http<C> {
     fn post<'a>(
         &'a self,
         (url, wire): (&'a Url, &'a Wire),
-        path: &'a str,
+        path: &'static str,
         envelope: String,
         body: Bytes,
     ) -> Posted<'a> {
@@ -195,20 +181,19 @@ impl<C: Connect + Clone + Send + Sync + 'static> Post for Http<C> {
                 request = request.header(header::CONTENT_ENCODING, CODING);
             }
             let body = coded.map_or(body, Bytes::from);
-            wire.requests.increment();
-            wire.sent.add(body.len() as u64);
+            wire.asked(path, body.len());
             let request = request.body(Full::new(body)).map_err(|error| unreachable(&error))?;
             let answer = self.0.request(request).await.map_err(|error| unreachable(&error))?;
             let seal = answer.headers().get(SEAL).and_then(|seal| seal.to_str().ok());
             let seal = seal.and_then(|seal| blake3::Hash::from_hex(seal).ok());
-            let body = read(answer, wire).await?;
+            let body = read(answer, wire, path).await?;
             Ok((body, seal.map(|seal| *seal.as_bytes())))
         })
     }
 }
 
 /// The body of an answer, decoded.
-async fn read(answer: Response<Incoming>, wire: &Wire) -> Result<Bytes, Error> {
+async fn read(answer: Response<Incoming>, wire: &Wire, path: &'static str) -> Result<Bytes, Error> {
     let (head, body) = answer.into_parts();
     let fine = head.status == StatusCode::OK;
     let most = if fine { ANSWER_BYTES_MAX } else { DETAIL_BYTES_MAX };
@@ -217,7 +202,7 @@ async fn read(answer: Response<Incoming>, wire: &Wire) -> Result<Bytes, Error> {
         true => Error::TooLarge,
         false => unreachable(&*error),
     });
-    wire.received.add(body.as_ref().map_or(0, Bytes::len) as u64);
+    wire.answered(path, body.as_ref().map_or(0, Bytes::len));
     let coded = head.headers.get(header::CONTENT_ENCODING);
     let body = match (body, coded.map(|coding| coding.as_bytes() == CODING.as_bytes())) {
         (Ok(body), Some(true)) => coding::decode(&body, most).await,

@@ -8,6 +8,8 @@
 mod client;
 mod coding;
 mod error;
+mod wire;
 
-pub use client::{ANSWER_BYTES_MAX, Client, ENVELOPE, MESSAGE, Post, SEAL, Url, UrlError, Wire};
+pub use client::{ANSWER_BYTES_MAX, Client, ENVELOPE, MESSAGE, Post, SEAL, Url, UrlError};
 pub use error::Error;
+pub use wire::{Messages, Wire};

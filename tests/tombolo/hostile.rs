@@ -149,7 +149,7 @@ async fn each_peer_that_is_none_has_a_name_for_it_and_costs_the_others_nothing()
     let mut peers = vec![b.peer()];
     for (index, (code, script)) in SCRIPTS.iter().enumerate() {
         let url = format!("http://{}", server(*script)).parse().unwrap();
-        let name = format!("{index} {code}");
+        let name = format!("{index}.{code}").parse().unwrap();
         peers.push(PeerOptions { name, url, collections: None, direction: Direction::Both });
     }
     a.join(peers);
@@ -158,7 +158,7 @@ async fn each_peer_that_is_none_has_a_name_for_it_and_costs_the_others_nothing()
     loop {
         let statuses = a.node.peer_statuses();
         let bad = statuses.iter().filter_map(|status| {
-            let (_, code) = status.options.name.split_once(' ')?;
+            let (_, code) = status.options.name.as_str().split_once('.')?;
             let named = status.error.as_ref().is_some_and(|(found, _)| *found == code);
             let told = named && status.state == PeerState::Down && status.next_try.is_some();
             (!told).then(|| (&status.options.name, status.state, &status.error))

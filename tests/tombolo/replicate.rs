@@ -217,6 +217,34 @@ async fn what_was_written_apart_becomes_equal_when_they_meet() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_a_peer_costs_is_told_by_kind_of_message() {
+    let (mut a, b) = (Island::new().await, Island::new().await);
+    for island in [&a, &b] {
+        island.put("notes/here", &format!(r#"{{"{}":1}}"#, island.address.port())).await;
+    }
+    a.join(vec![b.peer()]);
+    equal(&[&a, &b], 1).await;
+    a.put("notes/late", "{}").await;
+    equal(&[&a, &b], 2).await;
+    let status = a.node.peer_statuses().remove(0);
+    let kind = |what| status.messages.get(what).copied().unwrap_or_default();
+    let beats = kind("heartbeat");
+    assert!((1..=beats.requests * 150).contains(&beats.bytes_sent), "{beats:?}");
+    assert!((1..=beats.requests * 150).contains(&beats.bytes_received), "{beats:?}");
+    // Each question is 32 cells and 32 probes of 64 cells, and what they are of.
+    let asked = kind("sketch");
+    assert_eq!(asked.bytes_sent, asked.requests * (19 + 4 + 32 * 20 + 4 + 32));
+    for what in ["hello", "docs", "push"] {
+        assert!(0 < kind(what).requests && 0 < kind(what).bytes_received, "{what}: {status:?}");
+    }
+    let all = status.messages.values();
+    assert_eq!(all.clone().map(|of| of.bytes_sent).sum::<u64>(), status.bytes_sent);
+    assert_eq!(all.map(|of| of.bytes_received).sum::<u64>(), status.bytes_received);
+    a.stop().await;
+    b.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn more_than_a_sketch_tells_is_found_in_slices() {
     let (mut a, b) = (Island::new().await, Island::new().await);
     for island in [&a, &b] {

@@ -8,7 +8,7 @@ use crate::node::{
 use crate::{
     ident::{IncarnationId, NodeId, PeerName},
     metric::Counter,
-    peer::{self, Wire},
+    peer::{self, Messages, Wire},
     sync::{SketchKey, Slice},
 };
 use std::{
@@ -69,6 +69,8 @@ pub struct PeerStatus {
     pub bytes_sent: u64,
     /// Bytes of the bodies of its answers, the same.
     pub bytes_received: u64,
+    /// The same by what was asked, the last part of its path.
+    pub messages: BTreeMap<&'static str, Messages>,
     /// Whether both hold the same; `None`: not known.
     pub in_sync: Option<bool>,
     /// Rounds that were run with it.
@@ -273,6 +275,7 @@ impl Peer {
 
     /// `twin`: a start of the same node that is refused, since it runs beside this one.
     pub(super) fn status(&self, lag_documents: u64, twin: Option<IncarnationId>) -> PeerStatus {
+        let sum = self.wire.sum();
         let known = self.lock();
         let now = Instant::now();
         let down = known.state == State::Down;
@@ -286,9 +289,10 @@ impl Peer {
             next_try: known.next_try.filter(|_| down).map(|next| next.duration_since(now)),
             lag_documents,
             lag: known.lagging.map_or(Duration::ZERO, |since| now.duration_since(since)),
-            requests: self.wire.requests.value(),
-            bytes_sent: self.wire.sent.value(),
-            bytes_received: self.wire.received.value(),
+            requests: sum.requests,
+            bytes_sent: sum.bytes_sent,
+            bytes_received: sum.bytes_received,
+            messages: self.wire.messages(),
             in_sync: known.in_sync,
             rounds: self.rounds.value(),
             repaired: self.repaired.value(),
@@ -323,9 +327,10 @@ pub struct Traffic {
 
 impl Traffic {
     fn and(self, peer: &Peer) -> Self {
+        let sum = peer.wire.sum();
         Self {
-            bytes_sent: self.bytes_sent + peer.wire.sent.value(),
-            bytes_received: self.bytes_received + peer.wire.received.value(),
+            bytes_sent: self.bytes_sent + sum.bytes_sent,
+            bytes_received: self.bytes_received + sum.bytes_received,
             rounds: self.rounds + peer.rounds.value(),
             repaired: self.repaired + peer.repaired.value(),
         }
@@ -489,13 +494,13 @@ mod tests {
     #[test]
     fn what_was_counted_of_a_peer_stays_counted_when_it_is_gone() {
         let peers = Peers::default();
-        peers.put(peer()).wire.sent.add(5);
-        peers.put(peer()).wire.sent.add(2);
-        assert_eq!(peers.traffic().bytes_sent, 7);
+        peers.put(peer()).rounds.add(5);
+        peers.put(peer()).rounds.add(2);
+        assert_eq!(peers.traffic().rounds, 7);
         peers.remove(&"b".parse().unwrap());
-        assert_eq!((peers.traffic().bytes_sent, peers.all().len()), (7, 0));
+        assert_eq!((peers.traffic().rounds, peers.all().len()), (7, 0));
         peers.begin(BTreeMap::new());
-        assert_eq!(peers.traffic().bytes_sent, 7);
+        assert_eq!(peers.traffic().rounds, 7);
     }
 
     #[tokio::test(start_paused = true)]

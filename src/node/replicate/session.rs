@@ -276,7 +276,7 @@ impl Session {
     /// Asks the peer.
     pub(super) async fn ask(
         &self,
-        path: &str,
+        path: &'static str,
         body: Vec<u8>,
         within: Duration,
     ) -> Result<bytes::Bytes, peer::Error> {
