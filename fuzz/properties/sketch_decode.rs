@@ -4,8 +4,9 @@
 use arbitrary::{Arbitrary, Result, Unstructured};
 use std::collections::{BTreeMap, BTreeSet};
 use tombolo::sync::{
-    Ask, Batch, Beat, Cell, Difference, Hello, Next, Part, Pull, RepairAsk, RepairTold, Round,
-    SetId, Sketch, SketchKey, Taken, Told, answer, decode_parcels, encode_parcels, peel,
+    Ask, Batch, Beat, Cell, Difference, Hello, NamesAsk, NamesTold, Next, Part, Pull, RepairAsk,
+    RepairTold, Round, SetId, Sketch, SketchKey, Taken, Told, answer, decode_parcels,
+    encode_parcels, peel,
 };
 
 const SET: SetId = SetId(1);
@@ -120,6 +121,12 @@ fn hostile(data: &[u8], key: &SketchKey) {
         assert_eq!(ask.encode(), data);
     }
     if let Ok(told) = RepairTold::decode(data) {
+        assert_eq!(told.encode(), data);
+    }
+    if let Ok(ask) = NamesAsk::decode(data) {
+        assert_eq!(ask.encode(), data);
+    }
+    if let Ok(told) = NamesTold::decode(data) {
         assert_eq!(told.encode(), data);
     }
     if let Ok(parcels) = decode_parcels(data) {

@@ -9,6 +9,7 @@
 //! | `message`, `codec` | questions and answers, and their bytes |
 //! | `round` | where two nodes differ: both sides of the exchange |
 //! | `repair` | what makes differing documents equal |
+//! | `names` | which documents those are |
 //! | `scope` | which collections two nodes share |
 //! | `hello` | who is there, what it holds, and whom it tells |
 //! | `feed` | what was written, on its way to another node |
@@ -22,6 +23,7 @@ mod field;
 mod hello;
 mod key;
 mod message;
+mod names;
 mod refused;
 mod repair;
 mod round;
@@ -35,12 +37,13 @@ pub use feed::{Batch, Offer, Pull, Taken, Want};
 pub use hello::{Beat, Hello, LINEAGE_MAX, LINK_COLLECTIONS_MAX, LINKS_MAX, Link};
 pub use key::{SketchKey, position};
 pub use message::{Ask, Difference, Part, Salt, SetId, Slice, Told};
+pub use names::{NamesAsk, NamesTold, answer_names};
 pub use refused::{Reason, Refused};
 pub use repair::{
     Held, Holdings, POSITIONS_MAX, Parcel, REPAIR_BYTES_MAX, RepairAsk, RepairTold, answer_repair,
     decode_parcels, encode_parcels, give_back,
 };
-pub use round::{Next, Round, RoundError, answer};
+pub use round::{Next, Round, RoundError, answer, between};
 pub use scope::{COLLECTIONS_MAX, Scope};
 pub use seal::{Envelope, MemberKey, REPLAYS_MAX, Replays};
 pub use sketch::{Cell, Peeled, Sketch, peel};

@@ -57,6 +57,11 @@ pub fn answer(mine: Option<&[Cell]>, key: &SketchKey, ask: &Ask) -> Told {
     }
 }
 
+/// Where two other nodes differ, by the cells of both, as far as both go.
+pub fn between(one: &[Cell], two: &[Cell], key: &SketchKey) -> Peeled {
+    peel(sum(one, two), key)
+}
+
 /// The sum of two sketches, as far as both go.
 fn sum(mine: &[Cell], theirs: &[Cell]) -> Vec<Cell> {
     mine.iter().zip(theirs).map(|(mine, theirs)| mine.plus(*theirs)).collect()
