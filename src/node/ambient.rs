@@ -70,7 +70,8 @@ impl Ambient {
         NodeId::from_bytes(self.0.chance())
     }
 
-    pub(super) fn incarnation_id(&self) -> IncarnationId {
+    /// The id of a new start.
+    pub fn incarnation_id(&self) -> IncarnationId {
         IncarnationId::from_bytes(self.0.chance())
     }
 

@@ -22,6 +22,9 @@ const MEMBERS_MAX: usize = 1024;
 /// Most starts of nodes whose requests are told from repeated ones; the last are.
 const STARTS_MAX: usize = 4096;
 
+/// Most of those who look on that are known at once; the last are.
+const ONLOOKERS_MAX: usize = 64;
+
 /// Most documents of which it is remembered that a member lacks some of what it has acknowledged.
 const LACKS_MAX: usize = 1 << 16;
 
@@ -96,10 +99,11 @@ pub(super) struct Member {
 }
 
 impl Member {
-    fn new(hello: Hello, scope: Scope, kept: Option<Cursor>) -> Self {
+    /// One that was not known. `kept`: the cursor that is stored of it.
+    fn new(hello: Hello, mine: &Scope, kept: Option<Cursor>) -> Self {
         Self {
+            scope: mine.meet(&hello.scope),
             hello,
-            scope,
             cursor: kept,
             kept,
             acknowledged: 0,
@@ -168,6 +172,8 @@ struct Known {
     replays: BTreeMap<IncarnationId, Replays>,
     /// In the order in which they were first heard.
     starts: VecDeque<IncarnationId>,
+    /// Those who neither send nor take: they are told what is here, and are no members.
+    onlookers: VecDeque<Member>,
     /// Of every node that said hello.
     rivals: BTreeMap<NodeId, Rivals>,
     /// Counts what was heard.
@@ -208,6 +214,23 @@ pub(super) enum Entry {
     Twin,
     /// As many nodes as may be are known, and none can be forgotten.
     Full,
+}
+
+impl Known {
+    /// Forgets one of too many starts: the first that is no member's present one.
+    fn forget_a_start(&mut self) {
+        let Self { members, starts, replays, .. } = self;
+        if starts.len() <= STARTS_MAX {
+            return;
+        }
+        let present = |start: &IncarnationId| {
+            members.values().any(|member| member.hello.incarnation == *start)
+        };
+        let place = starts.iter().position(|start| !present(start)).unwrap_or(0);
+        if let Some(start) = starts.remove(place) {
+            replays.remove(&start);
+        }
+    }
 }
 
 /// The starts of a node that have said hello.
@@ -288,11 +311,7 @@ impl Members {
         let mut known = self.lock();
         if !known.replays.contains_key(&envelope.from) {
             known.starts.push_back(envelope.from);
-            if STARTS_MAX < known.starts.len()
-                && let Some(start) = known.starts.pop_front()
-            {
-                known.replays.remove(&start);
-            }
+            known.forget_a_start();
         }
         known.hear(envelope.node);
         known.replays.entry(envelope.from).or_default().hear(envelope.number)
@@ -343,22 +362,40 @@ impl Members {
 
     /// Takes note of a hello, and gives what both share. `kept`: the cursor that is stored of the node.
     pub(super) fn greet(&self, hello: Hello, mine: &Scope, kept: Option<Cursor>) -> Member {
-        let scope = mine.meet(&hello.scope);
         let mut known = self.lock();
+        known.onlookers.retain(|onlooker| onlooker.hello.node != hello.node);
         let member = match known.members.get(&hello.node) {
             Some(before) => {
+                let scope = mine.meet(&hello.scope);
                 let mut member = Member { hello, scope, ..before.clone() };
                 if member.hello.incarnation != before.hello.incarnation {
                     member.forget();
                 }
                 member
             }
-            None => Member::new(hello, scope, kept),
+            None => Member::new(hello, mine, kept),
         };
         known.members.insert(member.hello.node, member.clone());
         // It may have been forgotten since it was let in.
         known.rivals.entry(member.hello.node).or_default();
         member
+    }
+
+    /// Takes note of a hello of one who looks on, in the place of its last one.
+    pub(super) fn look_on(&self, hello: Hello, mine: &Scope) -> Member {
+        let onlooker = Member::new(hello, mine, None);
+        let mut known = self.lock();
+        known.onlookers.retain(|other| other.hello.node != onlooker.hello.node);
+        known.onlookers.push_back(onlooker.clone());
+        while ONLOOKERS_MAX < known.onlookers.len() {
+            known.onlookers.pop_front();
+        }
+        onlooker
+    }
+
+    /// What is known of one who looks on.
+    pub(super) fn onlooker(&self, node: NodeId) -> Option<Member> {
+        self.lock().onlookers.iter().find(|onlooker| onlooker.hello.node == node).cloned()
     }
 
     /// What is known of a node.
@@ -560,6 +597,30 @@ mod tests {
         assert_eq!(comes(MEMBERS_MAX + 1), Entry::Open);
         assert!(members.member(node(4)).is_none());
         assert_eq!(count(), (MEMBERS_MAX, MEMBERS_MAX));
+    }
+
+    #[test]
+    fn a_members_requests_are_told_from_repeated_ones_however_many_look_on() {
+        let (own, start) = (NodeId::from_bytes([9; 16]), IncarnationId::from_bytes([9; 16]));
+        let members = Members::new(MemberKey::derived(b"a secret"), own, start);
+        let heard = |from: u128| {
+            let from = IncarnationId::from_bytes(from.to_be_bytes());
+            members.hear(&Envelope { from, number: 1, ..members.envelope(None) })
+        };
+        let hello = hello(1);
+        let first = u128::from_be_bytes(hello.incarnation.to_bytes());
+        members.greet(hello.clone(), &Scope::All, None);
+        assert!(heard(first));
+        for other in 0..2 * STARTS_MAX as u128 {
+            assert!(heard(other));
+            let node = NodeId::from_bytes(other.to_be_bytes());
+            members.look_on(Hello { node, ..hello.clone() }, &Scope::All);
+        }
+        assert!(!heard(first), "it is remembered");
+        assert!(heard(0), "this one is not");
+        let known = members.lock();
+        assert_eq!((known.onlookers.len(), known.members.len()), (ONLOOKERS_MAX, 1));
+        assert_eq!((known.starts.len(), known.replays.len()), (STARTS_MAX, STARTS_MAX));
     }
 
     #[test]

@@ -9,8 +9,8 @@ use crate::{
         members::{Entry, Member},
     },
     sync::{
-        Ask, Batch, Beat, DecodeError, Envelope, Hello, Parcel, Pull, Reason, Refused, RepairAsk,
-        answer, answer_repair,
+        Ask, Batch, Beat, DecodeError, Envelope, Hello, NamesAsk, POSITIONS_MAX, Parcel, Pull,
+        Reason, Refused, RepairAsk, answer, answer_names, answer_repair,
     },
 };
 use bytes::Bytes;
@@ -81,8 +81,15 @@ impl Node {
         if what == "hello" {
             return self.answer_hello(body, envelope.node).await;
         }
-        let member = self.members().member(envelope.node);
-        let member = member.filter(|member| member.hello.incarnation == envelope.from);
+        let says = |member: &Member| member.hello.incarnation == envelope.from;
+        if let Some(onlooker) = self.members().onlooker(envelope.node).filter(says) {
+            return match what {
+                "sketch" => self.answer_sketch(body, &onlooker).await,
+                "names" => self.answer_names(body, &onlooker).await,
+                _ => Err(Reason::NotShared.because("who looks on neither sends nor takes")),
+            };
+        }
+        let member = self.members().member(envelope.node).filter(says);
         let member = member.ok_or_else(|| Reason::Unknown.because("say hello first"))?;
         match what {
             "heartbeat" => self.answer_beat(body, &member).await,
@@ -90,6 +97,7 @@ impl Node {
             "feed" => self.answer_feed(body, &member).await,
             "sketch" => self.answer_sketch(body, &member).await,
             "docs" => self.answer_docs(body, &member).await,
+            "names" => self.answer_names(body, &member).await,
             _ => Err(Reason::BadMessage.because("nothing of that name is answered")),
         }
     }
@@ -101,6 +109,11 @@ impl Node {
         }
         if hello.key != self.ledger().key().id() {
             return Err(Reason::OtherKey.because("the keys of the sketch are others"));
+        }
+        if self.looks_on(&hello) {
+            let onlooker = self.members().look_on(hello, &self.agreed(from).scope);
+            let hello = self.hello_to(&onlooker).await;
+            return Ok(hello.map_err(|error| refused(&error))?.encode());
         }
         match self.members().let_in(from, hello.incarnation) {
             Entry::Open => {}
@@ -119,6 +132,15 @@ impl Node {
         let member = self.members().greet(hello, &terms.scope, kept);
         let hello = self.hello_to(&member).await;
         Ok(hello.map_err(|error| refused(&error))?.encode())
+    }
+
+    /// Whether a hello is of one who only looks. It is told what is here and becomes no member: nothing is
+    /// counted on it, and it takes nobody's place. A member that neither sends nor takes for now has
+    /// said another hello before, at the same start.
+    fn looks_on(&self, hello: &Hello) -> bool {
+        let member = self.members().member(hello.node);
+        let met = member.is_some_and(|member| member.hello.incarnation == hello.incarnation);
+        !hello.sends && !hello.takes && !met
     }
 
     async fn answer_beat(&self, body: &[u8], member: &Member) -> Result<Vec<u8>, Refused> {
@@ -227,6 +249,19 @@ impl Node {
             async { answer_repair(&self.fetch(&member.scope, &positions, seen).await?, &ask) };
         let told: Result<_, Error> = told.await;
         Ok(told.map_err(|error| refused(&error))?.encode())
+    }
+
+    async fn answer_names(&self, body: &[u8], member: &Member) -> Result<Vec<u8>, Refused> {
+        let mut ask = NamesAsk::decode(body).map_err(|error| bad(&error))?;
+        if ask.set != member.scope.set(self.ledger().key()) {
+            return Err(Reason::NotShared.because("another set is shared"));
+        }
+        if !self.agreed(member.hello.node).direction.sends() {
+            return Err(Reason::NotShared.because("nothing is told to this node"));
+        }
+        ask.positions.truncate(POSITIONS_MAX);
+        let held = self.held_at(member.scope.clone(), ask.positions.clone()).await;
+        Ok(answer_names(&held.map_err(|error| refused(&error))?, &ask).encode())
     }
 }
 
