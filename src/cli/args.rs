@@ -7,7 +7,10 @@ pub(crate) use past::{Blame, Conflicts, Diff, History, Quarantine, Revert, Ward}
 pub(crate) use peers::{NewPeer, Peers, Roster};
 
 use super::pasted::{self, NoVersion};
-use crate::ident::{Collection, Key, Version};
+use crate::{
+    ident::{Collection, Key, Version},
+    peer::Url,
+};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde::{Deserialize, Serialize};
 use std::{
@@ -114,6 +117,8 @@ pub(crate) enum Command {
     Peers(Peers),
     /// Tell what a node holds and how it fares
     Status(AtNode),
+    /// Name the documents that differ between two nodes
+    Compare(Compare),
     /// Write many documents, out of files
     Import(Import),
     /// Write all documents of a collection to a file or standard output, one a line
@@ -241,6 +246,25 @@ pub(crate) struct Document {
     pub(crate) collection: Collection,
     /// The key
     pub(crate) key: Key,
+}
+
+/// Compares what two running nodes hold, as a member of their cluster that only looks: it reads of their
+/// sketches as much as the difference takes, however many documents they hold.
+///
+/// What differs is looked at again after two seconds, and only what differs alike is named: what is on
+/// its way between the two is no difference. Deleted documents are compared too. Exit code 1: they
+/// differ.
+#[derive(Debug, Args)]
+pub(crate) struct Compare {
+    /// One node, A: http://HOST:PORT
+    #[arg(value_name = "URL_A")]
+    pub(crate) a: Url,
+    /// The other, B
+    #[arg(value_name = "URL_B")]
+    pub(crate) b: Url,
+    /// Where the secret is that all nodes of the cluster share; without one, both are on this machine
+    #[arg(long, value_name = "FILE")]
+    pub(crate) cluster_secret_file: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -546,6 +570,10 @@ mod tests {
             ("peers rm", false),
             ("serve --log-format json", true),
             ("serve --log-format xml", false),
+            ("compare http://a:1 http://b:1/ --cluster-secret-file f", true),
+            ("compare http://a:1", false),
+            ("compare http://a:1 b:1", false),
+            ("compare http://a:1 http://b:1/path", false),
         ] {
             let words = ["tombolo"].into_iter().chain(line.split(' '));
             assert_eq!(CommandLine::try_parse_from(words).is_ok(), valid, "{line}");

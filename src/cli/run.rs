@@ -4,8 +4,8 @@ use super::{
     args::{Command, CommandLine},
     backup, blame,
     client::Client,
-    conflicts, decode, diff, export, failure, get, history, import, ls, output, patch, peers, put,
-    quarantine, revert, rm, serve, status, version, watch,
+    compare, conflicts, decode, diff, export, failure, get, history, import, ls, output,
+    patch, peers, put, quarantine, revert, rm, serve, status, version, watch,
 };
 #[cfg(feature = "rocksdb")]
 use super::{check, repair, restore};
@@ -55,6 +55,7 @@ fn execute(CommandLine { voice, command }: CommandLine) -> anyhow::Result<()> {
         Command::Quarantine(line) => at_node!(quarantine, line),
         Command::Peers(line) => at_node!(peers, line),
         Command::Status(line) => at_node!(status, line),
+        Command::Compare(line) => one_thread()?.block_on(compare::run(&line, voice)),
         Command::Import(line) => at_node!(import, line),
         Command::Export(line) => at_node!(export, line),
         Command::Backup(line) => one_thread()?.block_on(backup::run(&line, voice)),

@@ -21,6 +21,7 @@ mod bulk;
 mod cli;
 mod clock;
 mod codings;
+mod compare;
 mod convergence;
 mod crash;
 #[cfg(feature = "rocksdb")]
