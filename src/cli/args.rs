@@ -119,6 +119,8 @@ pub(crate) enum Command {
     Status(AtNode),
     /// Name the documents that differ between two nodes
     Compare(Compare),
+    /// Show three nodes that are written apart and merge, in this process
+    Demo,
     /// Write many documents, out of files
     Import(Import),
     /// Write all documents of a collection to a file or standard output, one a line
@@ -574,6 +576,8 @@ mod tests {
             ("compare http://a:1", false),
             ("compare http://a:1 b:1", false),
             ("compare http://a:1 http://b:1/path", false),
+            ("demo -q", true),
+            ("demo 4", false),
         ] {
             let words = ["tombolo"].into_iter().chain(line.split(' '));
             assert_eq!(CommandLine::try_parse_from(words).is_ok(), valid, "{line}");

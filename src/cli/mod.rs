@@ -16,6 +16,7 @@ mod compare;
 mod config;
 mod conflicts;
 mod decode;
+mod demo;
 mod diff;
 mod export;
 mod failure;

@@ -4,7 +4,7 @@ use super::{
     args::{Command, CommandLine},
     backup, blame,
     client::Client,
-    compare, conflicts, decode, diff, export, failure, get, history, import, ls, output,
+    compare, conflicts, decode, demo, diff, export, failure, get, history, import, ls, output,
     patch, peers, put, quarantine, revert, rm, serve, status, version, watch,
 };
 #[cfg(feature = "rocksdb")]
@@ -56,6 +56,7 @@ fn execute(CommandLine { voice, command }: CommandLine) -> anyhow::Result<()> {
         Command::Peers(line) => at_node!(peers, line),
         Command::Status(line) => at_node!(status, line),
         Command::Compare(line) => one_thread()?.block_on(compare::run(&line, voice)),
+        Command::Demo => many_threads()?.block_on(demo::run(voice)),
         Command::Import(line) => at_node!(import, line),
         Command::Export(line) => at_node!(export, line),
         Command::Backup(line) => one_thread()?.block_on(backup::run(&line, voice)),

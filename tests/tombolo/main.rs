@@ -26,6 +26,7 @@ mod convergence;
 mod crash;
 #[cfg(feature = "rocksdb")]
 mod damage;
+mod demo;
 mod edits;
 #[cfg(feature = "rocksdb")]
 mod faults;
