@@ -45,7 +45,9 @@ pub(crate) async fn run(line: &Compare, voice: Voice) -> anyhow::Result<()> {
     let (differing, whole) = pair.lasting().await?;
     let rows = pair.rows(&differing).await?;
     list(&rows, voice.format())?;
-    let cost = format!("{} requests, {} bytes", onlooker.requests.value(), onlooker.bytes.value());
+    let cost = onlooker.wire.sum();
+    let bytes = cost.bytes_sent + cost.bytes_received;
+    let cost = format!("{} requests, {bytes} bytes", cost.requests);
     if rows.is_empty() && whole {
         if !voice.quiet {
             let documents = pair.a.hello.documents;

@@ -5,10 +5,10 @@ use crate::{
     ident::{IncarnationId, Name, NodeId, Version},
     metric::Counter,
     node::{Ambient, Secret},
-    peer::{Client, Error, Url},
+    peer::{Client, Error, Url, Wire},
     sync::{
         Ask, Beat, Cell, DecodeError, Envelope, Hello, MemberKey, NamesAsk, NamesTold,
-        POSITIONS_MAX, Scope, SetId, SketchKey, Slice, Told,
+        POSITIONS_MAX, Part, Scope, SetId, SketchKey, Slice, Told,
     },
 };
 use std::time::Duration;
@@ -27,10 +27,10 @@ pub(crate) struct Onlooker {
     pub(crate) key: SketchKey,
     node: NodeId,
     start: IncarnationId,
-    /// Requests that were sent.
-    pub(crate) requests: Counter,
-    /// Bytes of messages, both ways.
-    pub(crate) bytes: Counter,
+    /// The number of the last request.
+    number: Counter,
+    /// What it costs to look.
+    pub(crate) wire: Wire,
 }
 
 /// A node that has said hello.
@@ -52,8 +52,8 @@ impl Onlooker {
             key: SketchKey::derived(&secret.0),
             node: ambient.node_id(),
             start: ambient.incarnation_id(),
-            requests: Counter::default(),
-            bytes: Counter::default(),
+            number: Counter::default(),
+            wire: Wire::default(),
         }
     }
 
@@ -92,7 +92,8 @@ impl Onlooker {
         count: usize,
     ) -> Result<Vec<Cell>, Failure> {
         let cells = u32::try_from(count).unwrap_or(u32::MAX);
-        let ask = Ask::More { set, slice: slice.clone(), cells };
+        let part = Part { slice: slice.clone(), ..Part::whole(set) };
+        let ask = Ask::More { part, cells };
         let told = self.ask(of.url, of.hello.incarnation, "/_peer/sketch", ask.encode()).await?;
         match decoded(of.url, Told::decode(&told))? {
             Told::Cells(cells) if !cells.is_empty() && cells.len() <= count => Ok(cells),
@@ -131,17 +132,15 @@ impl Onlooker {
         &self,
         url: &Url,
         to: IncarnationId,
-        path: &str,
+        path: &'static str,
         body: Vec<u8>,
     ) -> Result<bytes::Bytes, Failure> {
-        self.requests.increment();
-        self.bytes.add(body.len() as u64);
-        let number = self.requests.value();
+        self.number.increment();
+        let number = self.number.value();
         let envelope = Envelope { node: self.node, from: self.start, to, number, seal: [0; 32] };
-        let told = self.client.ask(url, path, (&self.seals, envelope), body, ANSWER_TIME).await;
-        let told = told.map_err(|error| failure(url, &error))?;
-        self.bytes.add(told.len() as u64);
-        Ok(told)
+        let (to, sealed) = ((url, &self.wire), (&self.seals, envelope));
+        let told = self.client.ask(to, path, sealed, body, ANSWER_TIME).await;
+        told.map_err(|error| failure(url, &error))
     }
 }
 
