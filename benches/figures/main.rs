@@ -9,7 +9,10 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::disallowed_methods, reason = "a bench")]
 
 mod bare;
+mod beats;
+mod cluster;
 mod committer;
+mod copy;
 mod couchdb;
 mod directory;
 mod disk;
@@ -18,19 +21,25 @@ mod feed;
 mod gate;
 mod hot;
 mod import;
+mod kernel;
+mod lag;
 mod large;
 mod load;
+mod lost;
 mod machine;
 mod memory;
 mod order;
 mod past;
 mod ready;
+mod replicate;
 mod request;
 mod requests;
 mod rounds;
 mod row;
 mod scratch;
 mod server;
+mod sketch;
+mod stopped;
 mod syncs;
 mod union;
 mod watch;
@@ -64,6 +73,15 @@ const FIGURES: &[(&str, Figure)] = &[
     ("watch", watch::watch),
     ("subscribers", watch::subscribers),
     ("past", past::past),
+    ("sketch", sketch::sketch),
+    ("ledger", sketch::ledger),
+    ("copy", copy::copy),
+    ("replicate", replicate::replicate),
+    ("lag", lag::lag),
+    ("beats", beats::beats),
+    ("lost", lost::lost),
+    ("stopped", stopped::stopped),
+    ("kernel", kernel::kernel),
     (COUCHDB, couchdb::couchdb),
 ];
 
@@ -78,6 +96,7 @@ fn main() -> ExitCode {
     };
     match arguments.first().map(String::as_str) {
         Some(server::BARE) => bare::run(),
+        Some(kernel::INSIDE) => kernel::inside(),
         Some("--list") => FIGURES.iter().for_each(|(name, _)| println!("{name}")),
         _ => return run(FIGURES.iter().filter(|(name, _)| wanted(name))),
     }

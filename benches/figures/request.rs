@@ -83,8 +83,12 @@ impl Requests {
     /// Patches of `counter` of the documents below this key, in leaps: each once before any comes
     /// again. Numbers never come twice under one `salt` of two digits, nor under two.
     pub(crate) fn patch(documents: u64, salt: u8) -> Self {
-        let body = format!(r#"{{"counter":{NUMBER}{salt:02}}}"#);
-        Self::patch_with(&body, move |number| number * LEAP % documents)
+        Self::patch_keys(salt, move |number| number * LEAP % documents)
+    }
+
+    /// The same, of documents that are told.
+    pub(crate) fn patch_keys(salt: u8, key: impl Fn(u64) -> u64 + 'static) -> Self {
+        Self::patch_with(&format!(r#"{{"counter":{NUMBER}{salt:02}}}"#), key)
     }
 
     /// Merge patches, with a place for a number.

@@ -20,6 +20,25 @@ const TICK: Duration = Duration::from_millis(10);
 /// Longest that deferred work may take to end.
 const REST: Duration = Duration::from_secs(20);
 
+/// What a node is told when it is started.
+#[derive(Debug, Clone)]
+pub(crate) struct Launch {
+    /// Where to listen.
+    pub(crate) listen: SocketAddr,
+    /// Where its peers listen, and which way changes go.
+    pub(crate) peers: Vec<(SocketAddr, &'static str)>,
+    /// Whether its directory is a copy of another node's.
+    pub(crate) new_node: bool,
+}
+
+impl Default for Launch {
+    /// Without peers, at whatever port is free.
+    fn default() -> Self {
+        let listen = SocketAddr::from(([127, 0, 0, 1], 0));
+        Self { listen, peers: Vec::new(), new_node: false }
+    }
+}
+
 /// A server that runs; it is killed when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Server {
@@ -32,9 +51,21 @@ pub(crate) struct Server {
 impl Server {
     /// The released binary on a directory.
     pub(crate) fn tombolo(data: &Path) -> Self {
+        Self::with(data, &Launch::default())
+    }
+
+    /// The same, with peers.
+    pub(crate) fn with(data: &Path, launch: &Launch) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_tombolo"));
-        command.args(["serve", "--listen", "127.0.0.1:0", "--data"]).arg(data);
+        command.args(["serve", "--listen", &launch.listen.to_string(), "--data"]).arg(data);
+        if launch.new_node {
+            command.arg("--new-node");
+        }
         command.env_clear().current_dir(data.parent().unwrap());
+        let peers = launch.peers.iter().map(|(address, direction)| {
+            format!(r#"{{url="http://{address}",direction="{direction}"}}"#)
+        });
+        command.env("TOMBOLO_PEER", format!("[{}]", peers.collect::<Vec<_>>().join(",")));
         command.env("TOMBOLO_LOG", "warn");
         for cache in ["DOCUMENTS", "BLOCKS"] {
             command.env(format!("TOMBOLO_CACHE__{cache}_BYTES"), CACHE_BYTES.to_string());

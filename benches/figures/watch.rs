@@ -107,7 +107,7 @@ pub(crate) fn subscribers() -> Vec<Row> {
     ]
 }
 
-fn connect(address: SocketAddr) -> TcpStream {
+pub(crate) fn connect(address: SocketAddr) -> TcpStream {
     let stream = TcpStream::connect(address).unwrap();
     stream.set_nodelay(true).unwrap();
     stream.set_read_timeout(Some(LONGEST)).unwrap();
@@ -115,7 +115,7 @@ fn connect(address: SocketAddr) -> TcpStream {
 }
 
 /// A reader of events, whose answer has begun.
-fn listen(address: SocketAddr, query: &str) -> TcpStream {
+pub(crate) fn listen(address: SocketAddr, query: &str) -> TcpStream {
     let mut stream = connect(address);
     let request = format!(
         "GET /v1/_changes?{query} HTTP/1.1\r\nhost: localhost\r\naccept: text/event-stream\r\n\r\n"
@@ -131,7 +131,7 @@ fn listen(address: SocketAddr, query: &str) -> TcpStream {
 }
 
 /// Reads on to the end of a line that holds this.
-fn line(stream: &mut impl BufRead, wanted: &str) {
+pub(crate) fn line(stream: &mut impl BufRead, wanted: &str) {
     let mut line = String::new();
     while !line.contains(wanted) {
         line.clear();
@@ -140,7 +140,7 @@ fn line(stream: &mut impl BufRead, wanted: &str) {
 }
 
 /// Reads on to the end of an answer.
-fn skip_body(stream: &mut impl BufRead) {
+pub(crate) fn skip_body(stream: &mut impl BufRead) {
     let (mut line, mut length) = (String::new(), 0);
     while line != "\r\n" {
         line.clear();
