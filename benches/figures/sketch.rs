@@ -14,7 +14,8 @@ use tombolo::{
 /// How many documents are held.
 const HELD: [usize; 3] = [10_000, 100_000, 1_000_000];
 /// How many differ, and in how many trials.
-const TRIALS: [(usize, u32); 5] = [(1, 100), (10, 1_000), (100, 1_000), (1_000, 400), (10_000, 100)];
+const TRIALS: [(usize, u32); 5] =
+    [(1, 100), (10, 1_000), (100, 1_000), (1_000, 400), (10_000, 100)];
 /// Bytes for each document that differs, of the contract: what it may be, and a hash trie of fan-out 16
 /// over the same million documents, the best of the peers measured for it. It sends them in this many
 /// trips at the least.
