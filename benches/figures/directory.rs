@@ -73,6 +73,7 @@ pub(crate) fn put(name: Name, json: &str) -> Commit {
         standing: Bytes::new(),
         kept: Vec::new(),
         orphans: Orphans::default(),
+        document_bytes_max: usize::MAX,
     }
 }
 

@@ -8,7 +8,7 @@ use fastrand::Rng;
 use std::{collections::BTreeMap, hint::black_box, time::Instant};
 use tombolo::{
     ident::{Cursor, Hash, IncarnationId, Version},
-    sync::{Ask, Beat, Cell, Next, Round, SetId, Sketch, SketchKey, Slice, Told, answer, position},
+    sync::{Ask, Beat, Cell, Next, Part, Round, SetId, Sketch, SketchKey, Told, answer, position},
 };
 
 /// How many documents are held.
@@ -144,7 +144,7 @@ struct Cost {
 
 fn round(key: &SketchKey, asking: &Sketch, asked: &Sketch) -> Cost {
     let cells = asking.cells().to_vec();
-    let (mut round, mut ask) = Round::begin(key.clone(), SET, Slice::whole(), cells);
+    let (mut round, mut ask) = Round::begin(key.clone(), Part::whole(SET), cells);
     let mut cost = Cost { found: 0, trips: 0, bytes: 0 };
     loop {
         let question = ask.encode();

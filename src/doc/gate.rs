@@ -8,8 +8,8 @@
 //! 2. What is deflated is inflated here, up to a bound.
 //! 3. Operations are counted before anything parses them (`census.rs`).
 //! 4. Each change has to follow from what it rests on: see [`Candidates::next`].
-//! 5. All is tried on a copy, guarded against panics; what came from a stranger is also saved and
-//!    loaded again, often enough to cost little beside the rest.
+//! 5. All is tried on a copy, guarded against panics; what came from a stranger is also compared with
+//!    what Automerge gives back, and saved and loaded again, often enough to cost little beside the rest.
 //! 6. What a stranger sends must not make a document larger than an edit here could.
 //!
 //! Whoever fails any of these fails alone: the document is as before.
@@ -177,19 +177,23 @@ impl Document {
         let own = ActorBytes::of(self.actor());
         let cloned = ready.iter().filter(|change| own.made(change.actor_id())).count();
         let taken_bytes: usize = ready.iter().map(|change| change.raw_bytes().len()).sum();
-        let made = if census.makes { made_of(&ready) } else { Vec::new() };
-        let sent: BTreeSet<Vec<u8>> =
-            ready.iter().map(|change| change.raw_bytes().to_vec()).collect();
+        // No document of so few operations is deep.
+        let shallow = before.is_empty() && census.operations < limits.depth_max as u64;
+        let made = if census.makes && !shallow { made_of(&ready) } else { Vec::new() };
+        let sent = ready.clone();
         if !ready.is_empty() {
             self.take(ready, whole)?;
         }
         self.check_depths(&made, sender, limits)?;
-        let delta = self.moved(&before, false, absent);
-        // Automerge writes a change anew from its operations, and leaves out what makes no sense to it.
-        if delta.changes.len() != sent.len() || !delta.changes.iter().all(|one| sent.contains(one))
-        {
-            return Err(bad("changes that Automerge gives back as others"));
-        }
+        let delta = match sender {
+            // They were given back as they are where they came to this group of nodes.
+            Sender::Member => self.moved_by(&sent, &before, false, absent),
+            Sender::Stranger => {
+                let delta = self.moved(&before, false, absent);
+                check_given_back(&delta, &sent)?;
+                delta
+            }
+        };
         match sender {
             Sender::Stranger if taken_bytes != 0 => {
                 self.check_size(&census, limits)?;
@@ -535,6 +539,17 @@ fn made_of(changes: &[Change]) -> Made {
         }
     }
     made
+}
+
+/// Automerge writes a change anew from its operations, and leaves out what makes no sense to it.
+fn check_given_back(delta: &Delta, sent: &[Change]) -> Result<(), Refusal> {
+    let sent: BTreeSet<&[u8]> = sent.iter().map(Change::raw_bytes).collect();
+    let same = |one: &Vec<u8>| sent.contains(&one[..]);
+    if delta.changes.len() == sent.len() && delta.changes.iter().all(same) {
+        Ok(())
+    } else {
+        Err(bad("changes that Automerge gives back as others"))
+    }
 }
 
 /// Loads a document's bytes, whole.

@@ -15,8 +15,8 @@ use tombolo::{
     node::{Node, PeerOptions},
     store::MemoryEngine,
     sync::{
-        Ask, Beat, Cell, Envelope, Hello, MemberKey, NamesAsk, NamesTold, Refused, Scope,
-        SketchKey, Slice, Told, position,
+        Ask, Beat, Cell, Envelope, Hello, MemberKey, NamesAsk, NamesTold, Part, Refused, Scope,
+        SketchKey, Told, position,
     },
 };
 
@@ -338,7 +338,7 @@ async fn one_who_looks_on_is_told_of_cells_and_names_and_nothing_else() {
     for what in ["heartbeat", "push", "feed", "docs"] {
         assert_eq!(refused(looking.ask(what, Vec::new()).await), "not_shared", "{what}");
     }
-    let ask = Ask::More { set, slice: Slice::whole(), cells: 2 };
+    let ask = Ask::More { part: Part::whole(set), cells: 2 };
     let told = Told::decode(&looking.ask("sketch", ask.encode()).await).unwrap();
     assert!(matches!(told, Told::Cells(cells) if cells.len() == 2));
     let here = name("notes/a");

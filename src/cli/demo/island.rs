@@ -69,7 +69,7 @@ impl Island {
         let mut peers = Vec::new();
         for (name, port) in others {
             peers.push(PeerOptions {
-                name: (*name).to_owned(),
+                name: name.parse()?,
                 url: format!("http://127.0.0.1:{port}").parse()?,
                 collections: None,
                 direction: Direction::Both,
