@@ -154,7 +154,7 @@ fn round(key: &SketchKey, asking: &Sketch, asked: &Sketch) -> Cost {
         match round.told(Told::decode(&told).unwrap()).unwrap() {
             Next::Ask(more) => ask = more,
             Next::Differ(found) => return Cost { found: found.len(), ..cost },
-            other => panic!("{other:?}"),
+            other => unreachable!("no node says so of one set: {other:?}"),
         }
     }
 }
