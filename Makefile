@@ -10,9 +10,11 @@ SHELL := /bin/bash
 SETUP = eval "$$(.ci/setup)"
 # Arguments for `make run`, such as ARGS="--listen 127.0.0.1:0", and for `make bench`.
 ARGS ?=
-# Seconds for each target of `make fuzz`; seeds for each property of `make soak`.
+# Seconds for each target of `make fuzz`; how much `make soak` runs of each.
 SECONDS_EACH ?= 300
 SEEDS ?= 20000
+SIMULATIONS ?= 10000
+ISLANDS ?= 10
 STEP = printf '\n==> %s\n'
 
 help: ## What there is
@@ -48,5 +50,8 @@ fuzz: ## Run each fuzz target for SECONDS_EACH seconds (nightly Rust, cargo-fuzz
 		cargo +nightly fuzz run --release --sanitizer none $$target -- -max_total_time=$(SECONDS_EACH) -rss_limit_mb=512 -timeout=5 || exit 1; \
 	done
 
-soak: ## The properties over SEEDS seeds each
-	@$(SETUP); TOMBOLO_SEEDS=$(SEEDS) cargo test --release --locked --test tombolo properties -- --nocapture
+soak: ## The properties over SEEDS seeds each, SIMULATIONS simulations, ISLANDS minutes of real nodes cut and killed
+	@eval "$$(.ci/setup tests)"; test="cargo test --release --locked --test tombolo"; \
+	$(STEP) 'properties'; TOMBOLO_SEEDS=$(SEEDS) $$test properties -- --nocapture; \
+	$(STEP) 'simulations'; TOMBOLO_SIMULATIONS=$(SIMULATIONS) $$test misfortune -- --nocapture; \
+	$(STEP) 'islands'; TOMBOLO_ISLANDS=$(ISLANDS) $$test islands -- --nocapture

@@ -338,23 +338,12 @@ impl Document {
     /// Takes note of what has come since `before`.
     pub(super) fn moved(&mut self, before: &[ChangeHash], merged: bool, absent: bool) -> Delta {
         let changes = self.history.automerge().get_changes(before);
-        self.moved_by(&changes, before, merged, absent)
-    }
-
-    /// Takes note of these changes, which are all that have come since `before`.
-    pub(super) fn moved_by(
-        &mut self,
-        changes: &[Change],
-        before: &[ChangeHash],
-        merged: bool,
-        absent: bool,
-    ) -> Delta {
         if !changes.is_empty() {
-            self.verified.note(changes);
-            self.standing = self.standing.merged(self.history.automerge(), before, changes);
+            self.verified.note(&changes);
+            self.standing = self.standing.merged(self.history.automerge(), before, &changes);
             self.deleted = life::is_deleted(self.history.automerge(), &self.history.heads());
         }
-        self.delta(before, changes, merged, absent)
+        self.delta(before, &changes, merged, absent)
     }
 
     /// Makes one head of too many.

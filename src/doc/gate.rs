@@ -8,8 +8,8 @@
 //! 2. What is deflated is inflated here, up to a bound.
 //! 3. Operations are counted before anything parses them (`census.rs`).
 //! 4. Each change has to follow from what it rests on: see [`Candidates::next`].
-//! 5. All is tried on a copy, guarded against panics; what came from a stranger is also compared with
-//!    what Automerge gives back, and saved and loaded again, often enough to cost little beside the rest.
+//! 5. All is tried on a copy, guarded against panics, and compared with what Automerge gives back; what
+//!    came from a stranger is also saved and loaded again, often enough to cost little beside the rest.
 //! 6. What a stranger sends must not make a document larger than an edit here could.
 //!
 //! Whoever fails any of these fails alone: the document is as before.
@@ -185,15 +185,8 @@ impl Document {
             self.take(ready, whole)?;
         }
         self.check_depths(&made, sender, limits)?;
-        let delta = match sender {
-            // They were given back as they are where they came to this group of nodes.
-            Sender::Member => self.moved_by(&sent, &before, false, absent),
-            Sender::Stranger => {
-                let delta = self.moved(&before, false, absent);
-                check_given_back(&delta, &sent)?;
-                delta
-            }
-        };
+        let delta = self.moved(&before, false, absent);
+        check_given_back(&delta, &sent)?;
         match sender {
             Sender::Stranger if taken_bytes != 0 => {
                 self.check_size(&census, limits)?;

@@ -574,7 +574,10 @@ mod tests {
             }
             entry
         };
-        let count = || (members.lock().members.len(), members.lock().rivals.len());
+        let count = || {
+            let known = members.lock();
+            (known.members.len(), known.rivals.len())
+        };
         for number in 0..MEMBERS_MAX {
             assert_eq!(comes(number), Entry::Open);
         }

@@ -109,13 +109,14 @@ impl Seed {
 
     /// The cells to which the position is mapped, each further away; the first is cell 0.
     fn places(self) -> Places {
-        Places { state: self.0, next: 0 }
+        Places { state: self.0, next: 0.0 }
     }
 }
 
 struct Places {
     state: u64,
-    next: u64,
+    /// A whole number.
+    next: f64,
 }
 
 impl Places {
@@ -131,15 +132,15 @@ impl Iterator for Places {
     #[expect(clippy::cast_precision_loss, reason = "places past 2⁵³ are past every sketch")]
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it saturates")]
     fn next(&mut self) -> Option<usize> {
-        let place = usize::try_from(self.next).ok()?;
+        let place = self.next as usize;
         // splitmix64
         self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let random = mixed(self.state);
         // The distance to the next place, where one of `1 + i/2` is mapped to place `i`: all of it IEEE
         // 754's exact operations, the same on every machine.
         let uniform = 4_294_967_296.0 / (random as f64 + 1.0).sqrt();
-        let distance = (self.next as f64 + 1.5) * (uniform - 1.0);
-        self.next = self.next.saturating_add(distance.ceil().max(1.0) as u64);
+        let distance = (self.next + 1.5) * (uniform - 1.0);
+        self.next += distance.ceil().max(1.0);
         Some(place)
     }
 }

@@ -285,6 +285,8 @@ fn a_node_refuses_every_attack_and_goes_on() {
     let mut broken = Vec::new();
     for attack in all() {
         outcomes.entry(bare(&attack.bytes, folder.path())).or_default().push(attack.name);
+        // That may take longer than a connection may be idle.
+        client = process.client();
         let sender = std::thread::scope(|scope| {
             let mut attacker = process.client();
             let bytes = &attack.bytes;

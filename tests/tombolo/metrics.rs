@@ -279,7 +279,7 @@ async fn the_status_tells_what_the_node_holds_and_how_it_fares() {
         json!({
             "node": node.id().to_string(), "incarnation": node.incarnation().to_string(),
             "uptime_seconds": 0, "durability": "sync", "read_only": null, "stalled": false,
-            "documents": 1, "deleted": 1, "damaged": 0, "collections": 2, "last_seq": 3,
+            "documents": 1, "deleted": 1, "damaged": 0, "oversize": 0, "collections": 2, "last_seq": 3,
             "collection_tokens": null,
             "quarantined": {"documents": 0, "changes": 0},
             "disk_bytes": 0,

@@ -237,7 +237,7 @@ async fn what_is_no_peer_is_refused_with_a_reason_and_changes_nothing() {
         body.to_string()
     };
     for (name, body, status, code, at) in [
-        ("b", "{".to_owned(), 400, "bad_json", None),
+        ("b", "{".to_owned(), 400, "bad_json", Some("")),
         (
             "b",
             r#"{"url":"http://localhost","url":"http://localhost"}"#.into(),

@@ -9,7 +9,12 @@ use crate::{
         SketchKey, Want,
     },
 };
+use bytes::Bytes;
 use std::{collections::BTreeMap, ops::ControlFlow, sync::Arc};
+
+/// Most bytes of changes of one document in one message: with what else may be in it, within the bounds of
+/// bodies.
+const PARCEL_BYTES_MAX: usize = 48 << 20;
 
 /// What was read of a store.
 #[derive(Debug, Default)]
@@ -114,7 +119,8 @@ impl Node {
         Ok(fetched)
     }
 
-    /// The changes of a document that a version has not seen; nothing of one that cannot be read.
+    /// The changes of a document that a version has not seen; nothing of one that cannot be read, or of
+    /// which that is more than a message carries.
     ///
     /// # Errors
     /// `Stalled`, `Stopping`.
@@ -123,12 +129,13 @@ impl Node {
             let (store, of) = (Arc::clone(self.store()), name.clone());
             let stored = self.blocking(move || Ok(store.document(&of)?)).await;
             if let Ok(stored) = stored {
-                return Ok(stored.map_or_else(Vec::new, |stored| stored.chunks.concat()));
+                let chunks = stored.map_or_else(Vec::new, |stored| stored.chunks);
+                return Ok(packed(name, &chunks).unwrap_or_default());
             }
         }
         // Whoever loads a document that is damaged puts it into quarantine, and it is asked of a peer.
         match self.changes_since(name, seen).await {
-            Ok(reading) => Ok(reading.body.to_vec()),
+            Ok(reading) => Ok(packed(name, &[reading.body]).unwrap_or_default()),
             Err(error @ (Error::Stalled | Error::Stopping)) => Err(error),
             // One bad document is one bad document.
             Err(error) => {
@@ -168,6 +175,16 @@ impl Node {
         }
         Ok((parcels, done))
     }
+}
+
+/// Changes of a document as a parcel carries them; `None`: they are too many.
+pub(super) fn packed(name: &Name, changes: &[Bytes]) -> Option<Vec<u8>> {
+    let bytes: usize = changes.iter().map(Bytes::len).sum();
+    if bytes <= PARCEL_BYTES_MAX {
+        return Some(changes.concat());
+    }
+    tracing::error!(document = %name.id(), bytes, "larger than what can be sent to a peer");
+    None
 }
 
 fn held_at(

@@ -1,5 +1,6 @@
 //! A stretch of the feed, as one peer is told it.
 
+use super::holdings::packed;
 use crate::node::{Error, Node, members::Member};
 use crate::{
     ident::NodeId,
@@ -94,30 +95,35 @@ fn tell(
     }
     let parcel = |changes: &[Bytes]| {
         let (name, version) = (entry.name.clone(), entry.version.clone());
-        Parcel { name, version, changes: changes.concat() }
+        Some(Parcel { changes: packed(&name, changes)?, name, version })
     };
-    if entry.seq <= whole_until {
-        // A document that was damaged is not told of; its quarantine says so.
-        let Ok(Some(stored)) = store.document(&entry.name) else { return Ok(0) };
-        let whole = Parcel { version: stored.head.version, ..parcel(&stored.chunks) };
-        let bytes = whole.changes.len();
-        batch.relayed.push(whole);
-        return Ok(bytes);
-    }
     let mut offers = false;
     let mut bytes = 0;
-    if after < entry.own_seq {
+    // What cannot be sent is offered: whoever wants it is then known to lack it.
+    if entry.seq <= whole_until {
+        let stored = store.document(&entry.name).ok().flatten();
+        let whole = stored.and_then(|stored| {
+            let version = stored.head.version;
+            Some(Parcel { version, ..parcel(&stored.chunks)? })
+        });
+        if let Some(whole) = whole {
+            let bytes = whole.changes.len();
+            batch.relayed.push(whole);
+            return Ok(bytes);
+        }
+        offers = true;
+    } else if after < entry.own_seq {
         let made = ledger.made_after(entry.name.id(), after).map(Logged::Changes);
         match made.map_or_else(|| store.own_changes(entry.name.id(), after), Ok) {
-            Ok(Logged::Changes(changes)) => {
-                let made = parcel(&changes);
-                bytes = made.changes.len();
-                if bytes != 0 {
+            Ok(Logged::Changes(changes)) => match parcel(&changes) {
+                Some(made) if !made.changes.is_empty() => {
+                    bytes = made.changes.len();
                     batch.made.push(made);
                 }
-            }
-            Ok(Logged::Folded) => offers = true,
-            Err(_) => return Ok(0),
+                Some(_) => {}
+                None => offers = true,
+            },
+            Ok(Logged::Folded) | Err(_) => offers = true,
         }
     }
     offers |= ledger.relays(entry.name.id(), after, |source| hears(node, source, to, collection));

@@ -162,6 +162,9 @@ impl Session {
         while !wants.is_empty() {
             let scope = self.member()?.scope;
             let (parcels, done) = self.node.parcels(&scope, wants).await?;
+            let sent = |id| parcels.iter().any(|parcel| parcel.name.id() == id);
+            let unsent = wants[..done].iter().map(|want| want.id).filter(|id| !sent(*id));
+            lacks.extend(unsent);
             wants = &wants[done..];
             if !parcels.is_empty() {
                 let batch = Batch { relayed: parcels, ..Batch::default() };

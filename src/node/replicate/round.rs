@@ -19,16 +19,14 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// More documents than these are audited slice by slice.
 const AUDITED_AT_ONCE_MAX: u64 = 1 << 16;
 
-/// Whether something may be on its way in a feed, also in that of a third node. Then only what differs
-/// for longer is made equal by a round.
+/// What may be on its way to a peer, or from it, while both are compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Calm {
-    /// Neither has written of late.
-    Still,
-    /// One of both has.
-    Moving,
-    /// Both have just met.
-    Met,
+pub(super) struct Weather {
+    /// One of both has written of late. Then something may be on its way in a feed, also in that of a third
+    /// node, and only what differs for longer is made equal by a round.
+    pub(super) moving: bool,
+    /// Both have just met: what is much is left to the feed, as long as that goes on.
+    pub(super) early: bool,
 }
 
 /// What a look at a slice tells.
@@ -41,13 +39,13 @@ enum Seen {
 
 impl Session {
     /// Finds out what differs, and makes it equal as far as changes go both ways.
-    pub(super) async fn round(&self, calm: Calm) -> Result<(), End> {
+    pub(super) async fn round(&self, weather: Weather) -> Result<(), End> {
         if self.member()?.is_copied() {
             // All of it is on its way.
             return Ok(());
         }
         self.peer.rounds.increment();
-        self.compare(vec![Slice::whole()], None, calm).await?;
+        self.compare(vec![Slice::whole()], None, weather).await?;
         Ok(())
     }
 
@@ -62,7 +60,8 @@ impl Session {
             false => Slice::whole().parts().collect(),
         };
         let salt = Some(self.node.ambient().chance());
-        let found = self.compare(slices, salt, Calm::Moving).await?;
+        let weather = Weather { moving: true, early: false };
+        let found = self.compare(slices, salt, weather).await?;
         if found != 0 {
             let peer = &self.peer.options.name;
             tracing::error!(found, %peer, "documents differ from a peer's that sums showed as equal");
@@ -77,13 +76,12 @@ impl Session {
         &self,
         mut slices: Vec<Slice>,
         salt: Option<Salt>,
-        calm: Calm,
+        weather: Weather,
     ) -> Result<usize, End> {
         let mut count = 0;
         while let Some(slice) = slices.pop() {
             match self.look(&slice, salt).await? {
-                // Much is left to the feed at first, as long as that goes on.
-                Seen::Many if calm == Calm::Met && self.is_in_flight()? => return Ok(count),
+                Seen::Many if weather.early && self.is_in_flight()? => return Ok(count),
                 Seen::Many => {
                     let mut parts: Vec<Slice> = slice.parts().collect();
                     parts.reverse();
@@ -91,7 +89,7 @@ impl Session {
                 }
                 Seen::Differences(mut found) => {
                     let patient = salt.is_some() || slice.is_whole();
-                    let moving = calm != Calm::Still || self.is_in_flight()?;
+                    let moving = weather.moving || self.is_in_flight()?;
                     if patient && moving && !found.is_empty() {
                         time::sleep(PATIENCE).await;
                         let Seen::Differences(again) = self.look(&slice, salt).await? else {

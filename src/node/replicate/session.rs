@@ -1,6 +1,6 @@
 //! One peer, as long as it answers: hello, a beat every few seconds, and what goes both ways meanwhile.
 
-use super::{peers::Peer, round::Calm};
+use super::{peers::Peer, round::Weather};
 use crate::{
     ident::{IncarnationId, Name, NodeId},
     node::{
@@ -323,13 +323,8 @@ impl Session {
             self.peer.set_lagging(self.sends() && acknowledged < mine.beat.seq);
             let due = tick <= Instant::now() && !self.peer.is_known(difference.sum());
             if same && !difference.is_zero() && due && self.leads(&member) {
-                let still = before == Some((mine.beat.seq, theirs.seq));
-                self.round(match quick {
-                    _ if still => Calm::Still,
-                    0 => Calm::Moving,
-                    _ => Calm::Met,
-                })
-                .await?;
+                let moving = before != Some((mine.beat.seq, theirs.seq));
+                self.round(Weather { moving, early: 0 < quick }).await?;
                 quick = quick.saturating_sub(1);
                 let jitter = Duration::from_secs(below(self.node.ambient(), TICK.as_secs() / 5));
                 tick = Instant::now();

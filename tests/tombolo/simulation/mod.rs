@@ -2,7 +2,8 @@
 //! writes, come back from backups, and start on copies of other machines' data. Then all is well again, and
 //! all have to hold the same, and everything that was promised.
 //!
-//! `TOMBOLO_SIMULATIONS=n` runs n seeds, `TOMBOLO_SIMULATION=n` that one alone, and tells what happens.
+//! `TOMBOLO_SIMULATIONS=n` runs n seeds, or `=m..n` those, and `TOMBOLO_SIMULATION=n` that one alone, and
+//! tells what happens.
 //! The same seed does the same where tokio is told to take it, `eval "$(.ci/setup tests)"`, and in a
 //! process of its own: in futures-util, chance is handed out to one thread after the other.
 
@@ -13,6 +14,7 @@ mod voyage;
 
 use std::{
     env,
+    ops::Range,
     process::{Command, Output},
     str,
     sync::Mutex,
@@ -28,8 +30,19 @@ const STACK_BYTES: usize = 64 << 20;
 const ONE: &str = "TOMBOLO_SIMULATION";
 
 #[expect(clippy::disallowed_methods, reason = "how much to test is said by who runs the test")]
+fn said(variable: &str) -> Option<String> {
+    env::var(variable).ok()
+}
+
 fn number(variable: &str) -> Option<u64> {
-    env::var(variable).ok().map(|text| text.parse().unwrap())
+    said(variable).map(|text| text.parse().unwrap())
+}
+
+/// Which seeds are run.
+fn seeds() -> Range<u64> {
+    let Some(seeds) = said("TOMBOLO_SIMULATIONS") else { return 0..SEEDS };
+    let (first, end) = seeds.split_once("..").unwrap_or(("0", &seeds));
+    first.parse().unwrap()..end.parse().unwrap()
 }
 
 /// Runs a simulation in a process of its own.
@@ -55,13 +68,16 @@ fn a_simulation() {
 
 #[test]
 fn nodes_that_meet_every_misfortune_hold_the_same_in_the_end() {
-    let next = Mutex::new(0..number("TOMBOLO_SIMULATIONS").unwrap_or(SEEDS));
+    let next = Mutex::new(seeds());
     let (done, failed) = (Mutex::new(Vec::new()), Mutex::new(Vec::new()));
     thread::scope(|scope| {
         for _ in 0..thread::available_parallelism().map_or(1, usize::from) {
             let work = || {
                 loop {
                     let Some(seed) = next.lock().unwrap().next() else { return };
+                    if seed.is_multiple_of(500) {
+                        println!("seed {seed}");
+                    }
                     let output = sail(seed);
                     match outcome(&output) {
                         Some(voyage) => done.lock().unwrap().push(voyage),
