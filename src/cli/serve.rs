@@ -115,7 +115,8 @@ async fn serve_once(
         streams.end_streams();
         end
     };
-    let ((), (), (), end) = tokio::join!(owner, network, replication, waiting);
+    // Replication first: by then all peers are known.
+    let ((), (), (), end) = tokio::join!(biased; replication, owner, network, waiting);
     node.stop().await;
     Ok(end)
 }

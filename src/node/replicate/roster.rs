@@ -42,7 +42,7 @@ impl Node {
         stop: impl Future<Output = ()>,
     ) {
         let mut changes = self.peers().changes();
-        self.call_the_roll(configured).await;
+        self.call_the_roll(configured);
         let mut attended = BTreeMap::new();
         let mut stop = pin!(stop);
         loop {
@@ -64,16 +64,15 @@ impl Node {
         }
     }
 
-    /// Makes the roster of those that are configured, and of those that are kept.
-    async fn call_the_roll(&self, configured: Vec<PeerOptions>) {
+    /// Makes the roster of those that are configured, and of those that are kept. Here and now: these are
+    /// a few rows, and nobody shall be served who does not see them.
+    fn call_the_roll(&self, configured: Vec<PeerOptions>) {
         let key = self.ledger().key();
         let mut roster = BTreeMap::new();
         for options in configured {
             roster.insert(options.name.clone(), Arc::new(Peer::new(options, key, true)));
         }
-        let store = Arc::clone(self.store());
-        let kept = self.blocking(move || Ok(store.peers()?)).await;
-        let kept = kept.unwrap_or_else(|error| {
+        let kept = self.store().peers().unwrap_or_else(|error| {
             tracing::error!(%error, "the peers that were added cannot be read");
             Vec::new()
         });
