@@ -194,7 +194,7 @@ impl Known {
     fn make_room(&mut self) -> bool {
         while MEMBERS_MAX <= self.rivals.len() {
             let linked = |node: &NodeId| self.members.get(node).is_some_and(|member| member.linked);
-            let may_go = |node: &&NodeId| !self.terms.contains_key(*node) && !linked(*node);
+            let may_go = |node: &NodeId| !self.terms.contains_key(node) && !linked(node);
             let nodes = self.rivals.iter().filter(|(node, _)| may_go(node));
             let longest = nodes.min_by_key(|(_, rivals)| rivals.heard).map(|(node, _)| *node);
             let Some(node) = longest else { return false };

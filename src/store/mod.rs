@@ -74,7 +74,7 @@ pub use orphan::{ORPHAN_BYTES_MAX, ORPHANS_MAX, Orphans};
 pub use quarantine::{Aside, CHANGES_BYTES_MAX, CHANGES_MAX, Held, Remains, What};
 pub use read::{List, Page, Store, Stored};
 pub use repair::{Loss, Mended, Remade, Remake, Repair, Repaired, rename_node, repair};
-pub use replica::{Logged, Visitor};
+pub use replica::{KeptPeer, Logged, Visitor};
 #[cfg(feature = "rocksdb")]
 pub use rocks::{RocksEngine, RocksOptions};
 pub use row::{Chunk, FeedRow, Head, Incarnation, Origin, PeerRow, View};

@@ -15,6 +15,9 @@ use std::ops::ControlFlow;
 /// Is told of documents and their heads.
 pub type Visitor<'a> = dyn FnMut(Name, Head) -> ControlFlow<()> + 'a;
 
+/// A peer that is kept; or, where its row is damaged, why.
+pub type KeptPeer = (PeerName, Result<PeerRow, Damaged>);
+
 /// The changes of this node's own that a document got after some seq.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Logged {
@@ -91,7 +94,7 @@ impl Store {
     ///
     /// # Errors
     /// `Engine`.
-    pub fn peers(&self) -> Result<Vec<(PeerName, Result<PeerRow, Damaged>)>, ReadError> {
+    pub fn peers(&self) -> Result<Vec<KeptPeer>, ReadError> {
         let mut peers = Vec::new();
         self.engine.scan(Family::Sys, &key::peer_range(), &mut |key, value| {
             if let Some(SysKey::Peer(name)) = key::decode_sys(key) {
