@@ -161,7 +161,7 @@ async fn each_peer_that_is_none_has_a_name_for_it_and_costs_the_others_nothing()
             let (_, code) = status.options.name.as_str().split_once('.')?;
             let named = status.error.as_ref().is_some_and(|(found, _)| *found == code);
             let told = named && status.state == PeerState::Down && status.next_try.is_some();
-            (!told).then(|| (&status.options.name, status.state, &status.error))
+            (!told).then_some((&status.options.name, status.state, &status.error))
         });
         let bad: Vec<_> = bad.collect();
         if bad.is_empty() {
