@@ -264,3 +264,27 @@ impl Node {
         .await
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::AtomicU64;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_batch_waits_for_the_one_before_it_though_not_for_long() {
+        let (turns, known) = (Turns::default(), AtomicU64::new(0));
+        let second = async {
+            let _turn = turns.take(|| known.load(Ordering::Relaxed) == 1).await;
+            known.load(Ordering::Relaxed)
+        };
+        let first = async {
+            time::sleep(EARLIER_TIME / 2).await;
+            let _turn = turns.take(|| true).await;
+            known.store(1, Ordering::Relaxed);
+        };
+        assert_eq!(tokio::join!(second, first), (1, ()));
+        let began = Instant::now();
+        let _turn = turns.take(|| false).await;
+        assert_eq!(began.elapsed(), EARLIER_TIME);
+    }
+}
