@@ -13,6 +13,7 @@
 //! admit       changes that were made elsewhere  decoder   a process that opens large documents first
 //! quarantine  what does not load, or broke it
 //! replicate   what others are told, and what they tell   members  who they are
+//! rivals      starts of one node, told from copies of it
 //! ledger      what is held, summed up           relay     what has to be told on
 //! token       what anybody may see of that
 //! recent      the changes made here last
@@ -55,6 +56,7 @@ mod relay;
 mod repair;
 mod replicate;
 mod resident;
+mod rivals;
 mod shard;
 mod status;
 mod task;
