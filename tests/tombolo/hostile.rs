@@ -121,9 +121,7 @@ const SCRIPTS: &[(&str, Script)] = &[
         sealed(stream, envelope, &refused.encode())
     }),
     // It answers a hello, and to all else says the same.
-    ("bad_message", |stream, envelope| {
-        sealed(stream, envelope, &hello(8, 9).encode())
-    }),
+    ("bad_message", |stream, envelope| sealed(stream, envelope, &hello(8, 9).encode())),
 ];
 
 /// A hello of a node that is not there.

@@ -1,6 +1,5 @@
 //! Nodes in one process, over real sockets: what is written apart becomes equal, and what that costs.
 
-use crate::merges;
 use bytes::Bytes;
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle, time};
@@ -124,7 +123,7 @@ impl Island {
     }
 }
 
-async fn until(mut stopped: watch::Receiver<bool>) {
+pub(crate) async fn until(mut stopped: watch::Receiver<bool>) {
     // A sender that is gone stops as well.
     let _ = stopped.wait_for(|stopped| *stopped).await;
 }
@@ -542,42 +541,6 @@ async fn in_a_full_mesh_each_change_goes_once_to_each() {
     for island in islands {
         island.stop().await;
     }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn what_people_wrote_apart_is_merged_on_two_nodes_and_none_is_hidden() {
-    let (a, mut b) = (Island::new().await, Island::new().await);
-    let cases = merges::cases();
-    let of = |index: usize| format!("merges/{index}");
-    for (index, case) in cases.iter().enumerate() {
-        a.write(&of(index), Edit::Put(case.base.clone())).await;
-    }
-    // Until both hold everything; then they are cut off from each other.
-    let (cut, is_cut) = watch::channel(false);
-    let (node, peers) = (a.node.clone(), vec![b.peer()]);
-    let link = async move { node.replicate(peers, Client::tcp(), until(is_cut)).await };
-    let link = tokio::spawn(link);
-    equal(&[&a, &b], cases.len()).await;
-    cut.send_replace(true);
-    link.await.unwrap();
-    for (index, case) in cases.iter().enumerate() {
-        a.write(&of(index), Edit::Put(case.ours.clone())).await;
-        b.write(&of(index), Edit::Put(case.theirs.clone())).await;
-    }
-    b.join(vec![a.peer()]);
-    equal(&[&a, &b], cases.len()).await;
-    let (all, mut scores) = (a.all().await, merges::Scores::default());
-    for (index, case) in cases.iter().enumerate() {
-        let name = name(&of(index));
-        let json = all[&name].2.clone().unwrap();
-        let result = doc::parse(&json, Form::Plain, &Limits::default()).unwrap();
-        let conflicts = a.node.conflicts(&name).await.unwrap();
-        assert_eq!(conflicts, b.node.conflicts(&name).await.unwrap(), "{name:?}");
-        scores.note(case, &result, &conflicts.1);
-    }
-    scores.check(merges::TWO_NODES);
-    a.stop().await;
-    b.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
