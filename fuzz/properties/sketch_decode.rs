@@ -5,8 +5,7 @@ use arbitrary::{Arbitrary, Result, Unstructured};
 use std::collections::{BTreeMap, BTreeSet};
 use tombolo::sync::{
     Ask, Batch, Beat, Cell, Difference, Hello, NamesAsk, NamesTold, Next, Part, Pull, RepairAsk,
-    RepairTold, Round, SetId, Sketch, SketchKey, Taken, Told, answer, decode_parcels,
-    encode_parcels, peel,
+    RepairTold, Round, SetId, Sketch, SketchKey, Taken, Told, answer, peel,
 };
 
 const SET: SetId = SetId(1);
@@ -128,9 +127,6 @@ fn hostile(data: &[u8], key: &SketchKey) {
     }
     if let Ok(told) = NamesTold::decode(data) {
         assert_eq!(told.encode(), data);
-    }
-    if let Ok(parcels) = decode_parcels(data) {
-        assert_eq!(encode_parcels(&parcels), data);
     }
     if let Ok(hello) = Hello::decode(data) {
         assert_eq!(hello.encode(), data);

@@ -14,7 +14,8 @@ use super::{
     plan::Planned,
     quarantine,
     read::Store,
-    row::{self, Origin},
+    row::Origin,
+    sys,
     track::Track,
 };
 use crate::ident::{Collection, DocumentId, Name, NodeId, Version};
@@ -328,7 +329,7 @@ impl<'a> Group<'a> {
         let mut batch = Batch::default();
         for (name, id) in &self.new_collections {
             let key = key::encode_sys(&SysKey::Collection(name.clone()));
-            let value = row::encode_collection(*id, &key);
+            let value = sys::encode_collection(*id, &key);
             batch.put(Family::Sys, key, value);
         }
         for planned in &mut self.planned {

@@ -10,7 +10,8 @@ use super::{
     orphan::Waiting,
     quarantine::Ward,
     read::{Oversize, Store},
-    row::{self, Head, Incarnation},
+    row::Head,
+    sys::{self, Incarnation},
     walk::walk,
 };
 use crate::ident::{DocumentId, IncarnationId, NodeId};
@@ -160,20 +161,20 @@ fn step_up(engine: &dyn Engine, found: u32, steps: &[Step]) -> Result<(), OpenEr
         tracing::info!(format, "bringing the data to a newer format");
         let mut batch = Batch::default();
         step(engine, &mut batch)?;
-        put(&mut batch, &SysKey::Format, |key| row::encode_format(format, key));
+        put(&mut batch, &SysKey::Format, |key| sys::encode_format(format, key));
         engine.commit(batch, Durability::Sync)?;
     }
     Ok(())
 }
 
 fn begin(node: NodeId, batch: &mut Batch) {
-    put(batch, &SysKey::Format, |key| row::encode_format(format(), key));
+    put(batch, &SysKey::Format, |key| sys::encode_format(format(), key));
     put_node(node, batch);
 }
 
 /// Whose store it is.
 pub(super) fn put_node(node: NodeId, batch: &mut Batch) {
-    put(batch, &SysKey::Node, |key| row::encode_node(node, key));
+    put(batch, &SysKey::Node, |key| sys::encode_node(node, key));
 }
 
 fn put(batch: &mut Batch, key: &SysKey, encode: impl FnOnce(&[u8]) -> Bytes) {
@@ -194,7 +195,7 @@ fn read_format(engine: &dyn Engine, steps: &[Step]) -> Result<Option<u32>, OpenE
         }
         return Ok(None);
     };
-    let found = row::decode_format(&key, &value).map_err(|why| damaged_sys(&key, why))?;
+    let found = sys::decode_format(&key, &value).map_err(|why| damaged_sys(&key, why))?;
     let known = format_after(steps);
     if known < found {
         return Err(OpenError::NewerFormat { found, known });
@@ -209,7 +210,7 @@ fn read_node(engine: &dyn Engine) -> Result<NodeId, OpenError> {
     let key = key::encode_sys(&SysKey::Node);
     let value = engine.get(Family::Sys, &key)?;
     let value = value.ok_or_else(|| damaged_sys(&key, Damaged("there is none")))?;
-    row::decode_node(&key, &value).map_err(|why| damaged_sys(&key, why))
+    sys::decode_node(&key, &value).map_err(|why| damaged_sys(&key, why))
 }
 
 fn read_incarnations(engine: &dyn Engine) -> Result<Vec<Incarnation>, OpenError> {
@@ -232,7 +233,7 @@ fn read_collections(engine: &dyn Engine) -> Result<Catalog, OpenError> {
         let Some(SysKey::Collection(name)) = key::decode_sys(key) else {
             return Err(Damaged("it names no collection"));
         };
-        let id = row::decode_collection(key, value)?;
+        let id = sys::decode_collection(key, value)?;
         catalog.add(&name, id).ok_or(Damaged("its id is that of another collection"))
     })?;
     Ok(catalog)

@@ -1,7 +1,7 @@
 //! Durable bytes: documents as heads, views, chunks and a feed, over an [`Engine`].
 //!
 //! ```text
-//! frame, codec   what every value looks like      key, row    what each family holds
+//! frame, codec   what every value looks like      key, row, sys   what each family holds
 //! engine         the verbs asked of an engine     memory, rocks   the two that there are
 //! format         opening                          catalog, track   what is remembered of it
 //! read           reading, from any thread         commit      writing, through one door
@@ -49,6 +49,7 @@ mod rocks;
 mod row;
 #[cfg(feature = "rocksdb")]
 mod salvage;
+mod sys;
 #[cfg(test)]
 mod tests;
 mod track;
@@ -77,7 +78,8 @@ pub use repair::{Loss, Mended, Remade, Remake, Repair, Repaired, rename_node, re
 pub use replica::{KeptPeer, Logged, Visitor};
 #[cfg(feature = "rocksdb")]
 pub use rocks::{RocksEngine, RocksOptions};
-pub use row::{Chunk, FeedRow, Head, Incarnation, Origin, PeerRow, View};
+pub use row::{Chunk, FeedRow, Head, Origin, View};
 #[cfg(feature = "rocksdb")]
 pub use salvage::{Effort, RepairFolder};
+pub use sys::{Incarnation, PeerRow};
 pub use track::{LogSize, Track};

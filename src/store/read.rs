@@ -8,7 +8,8 @@ use super::{
     key::{self, ChunkAt, Family},
     orphan::{self, ORPHAN_BYTES_TOTAL_MAX, Waiting},
     quarantine::Ward,
-    row::{Chunk, Head, Incarnation, View},
+    row::{Chunk, Head, View},
+    sys::Incarnation,
     track::{Last, Track},
 };
 use crate::ident::{Collection, DocumentId, Hash, Key, Name, NodeId};

@@ -12,7 +12,8 @@ use super::{
     format, frame,
     key::{self, ChunkAt, Family, SysKey},
     quarantine,
-    row::{self, Chunk, FeedRow, Head, Incarnation, Origin, PeerRow, View},
+    row::{Chunk, FeedRow, Head, Origin, View},
+    sys::{self, Incarnation, PeerRow},
     walk::{Gap, walk},
 };
 use crate::ident::{Collection, DocumentId, Key, Name, NodeId, Version};
@@ -202,12 +203,12 @@ impl<'a> Work<'a> {
         let mut node = None;
         let mut starts = Vec::new();
         self.walk(Family::Sys, |work, key, value| match key::decode_sys(key) {
-            Some(SysKey::Node) => node = row::decode_node(key, value).ok(),
+            Some(SysKey::Node) => node = sys::decode_node(key, value).ok(),
             Some(SysKey::Incarnation(count)) => {
                 let start = Incarnation::decode(key, value).ok();
                 starts.push(start.filter(|_| usize::try_from(count) == Ok(starts.len())));
             }
-            Some(SysKey::Collection(name)) => match row::decode_collection(key, value) {
+            Some(SysKey::Collection(name)) => match sys::decode_collection(key, value) {
                 Ok(id) => drop(work.names.insert(id, name)),
                 Err(_) => work.unplaced.push(name),
             },
@@ -228,10 +229,10 @@ impl<'a> Work<'a> {
             self.tell(Loss::Nothing, &"sys node", &"the node's id is lost: it gets a new one");
         }
         let key = key::encode_sys(&SysKey::Node);
-        let value = row::encode_node(node.unwrap_or(self.repair.node), &key);
+        let value = sys::encode_node(node.unwrap_or(self.repair.node), &key);
         self.put(Family::Sys, key, value);
         let key = key::encode_sys(&SysKey::Format);
-        let value = row::encode_format(format::format(), &key);
+        let value = sys::encode_format(format::format(), &key);
         self.put(Family::Sys, key, value);
         let whole: Option<Vec<_>> = starts.into_iter().collect();
         if whole.as_ref().is_none_or(Vec::is_empty) {
@@ -250,7 +251,7 @@ impl<'a> Work<'a> {
     fn collections(&mut self) {
         for (id, name) in std::mem::take(&mut self.names) {
             let key = key::encode_sys(&SysKey::Collection(name));
-            let value = row::encode_collection(id, &key);
+            let value = sys::encode_collection(id, &key);
             self.put(Family::Sys, key, value);
         }
         for name in std::mem::take(&mut self.unplaced) {

@@ -6,7 +6,8 @@ use super::{
     error::{CommitError, Damaged, ReadError},
     key::{self, Family, SysKey},
     read::Store,
-    row::{self, Chunk, Head, Origin, PeerRow},
+    row::{Chunk, Head, Origin},
+    sys::{self, PeerRow},
 };
 use crate::ident::{Cursor, DocumentId, Name, NodeId, PeerName};
 use bytes::Bytes;
@@ -87,7 +88,7 @@ impl Store {
     pub fn cursor(&self, of: NodeId) -> Result<Option<Cursor>, ReadError> {
         let key = key::encode_sys(&SysKey::Cursor(of));
         let value = self.engine.get(Family::Sys, &key)?;
-        Ok(value.and_then(|value| row::decode_cursor(&key, &value).ok()))
+        Ok(value.and_then(|value| sys::decode_cursor(&key, &value).ok()))
     }
 
     /// The peers that were added while the node ran, by name; of one whose row is damaged, why.
@@ -114,7 +115,7 @@ impl Committer {
     pub fn keep_cursor(&mut self, of: NodeId, cursor: Cursor) -> Result<(), CommitError> {
         let mut batch = Batch::default();
         let key = key::encode_sys(&SysKey::Cursor(of));
-        let value = row::encode_cursor(cursor, &key);
+        let value = sys::encode_cursor(cursor, &key);
         batch.put(Family::Sys, key, value);
         self.write_batch(batch)
     }
@@ -134,39 +135,5 @@ impl Committer {
             None => batch.remove(Family::Sys, key),
         }
         self.write_batch(batch)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::ident::IncarnationId;
-
-    #[test]
-    fn a_cursor_has_golden_bytes() {
-        let cursor = Cursor { incarnation: IncarnationId::from_bytes([7; 16]), seq: 0x0102 };
-        let value = row::encode_cursor(cursor, b"key");
-        assert_eq!(value[..2], [1, 20]);
-        assert_eq!(value[10..], [&[7; 16][..], &[2, 1, 0, 0, 0, 0, 0, 0]].concat());
-        assert_eq!(row::decode_cursor(b"key", &value), Ok(cursor));
-    }
-
-    #[test]
-    fn a_peer_has_golden_bytes() {
-        let some = Some(["a", "bc"].map(|name| name.parse().unwrap()).to_vec());
-        let peer = PeerRow { url: "http://b".into(), collections: some, sends: true, takes: false };
-        let value = peer.encode(b"key");
-        assert_eq!(value[..2], [1, 21]);
-        let golden = [&[1, 8, 0, 0, 0][..], b"http://b", &[1, 0, 0, 0], b"a", &[2, 0, 0, 0], b"bc"];
-        assert_eq!(value[10..], golden.concat());
-        assert_eq!(PeerRow::decode(b"key", &value).as_ref(), Ok(&peer));
-        let all = PeerRow { collections: None, takes: true, ..peer.clone() };
-        assert_eq!(all.encode(b"key")[10], 7);
-        assert_eq!(PeerRow::decode(b"key", &all.encode(b"key")), Ok(all));
-        let none = PeerRow { collections: Some(Vec::new()), ..peer.clone() };
-        let neither = PeerRow { sends: false, ..peer };
-        for row in [none, neither] {
-            assert!(PeerRow::decode(b"key", &row.encode(b"key")).is_err(), "{row:?}");
-        }
     }
 }

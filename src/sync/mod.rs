@@ -41,7 +41,7 @@ pub use names::{NamesAsk, NamesTold, answer_names};
 pub use refused::{Reason, Refused};
 pub use repair::{
     Held, Holdings, POSITIONS_MAX, Parcel, REPAIR_BYTES_MAX, RepairAsk, RepairTold, answer_repair,
-    decode_parcels, encode_parcels, give_back,
+    give_back,
 };
 pub use round::{Next, Round, RoundError, answer, between};
 pub use scope::{COLLECTIONS_MAX, Scope};

@@ -211,23 +211,6 @@ impl RepairTold {
     }
 }
 
-/// Parcels that are given back, as bytes.
-pub fn encode_parcels(parcels: &[Parcel]) -> Vec<u8> {
-    let mut writer = Writer::new(10);
-    write_parcels(&mut writer, parcels);
-    writer.end()
-}
-
-/// The parcels that were encoded so.
-///
-/// # Errors
-/// Any [`DecodeError`].
-pub fn decode_parcels(bytes: &[u8]) -> Result<Vec<Parcel>, DecodeError> {
-    let mut reader = Reader::of(bytes, 10)?;
-    let parcels = read_parcels(&mut reader)?;
-    reader.end(parcels)
-}
-
 pub(super) fn write_parcels(writer: &mut Writer, parcels: &[Parcel]) {
     writer.list(parcels, |writer, Parcel { name, version, changes }| {
         writer.name(name);
@@ -325,7 +308,7 @@ mod tests {
             assert!(told.answers(&ask));
             one.apply(&told.parcels);
             let Ok(back) = give_back(one, &ask, &told);
-            two.apply(&decode_parcels(&encode_parcels(&back)).unwrap());
+            two.apply(&back);
             left.drain(..usize::try_from(told.positions).unwrap());
             asked += 1;
         }
@@ -426,25 +409,23 @@ mod tests {
             &[2, 0, 0, 0],
             &head,
         ];
-        let told = RepairTold { positions: 4, parcels: vec![parcel.clone()] };
+        let told = RepairTold { positions: 4, parcels: vec![parcel] };
         assert_eq!(told.encode(), [&[1, 9, 4, 0, 0, 0][..], &body.concat()].concat());
-        assert_eq!(RepairTold::decode(&told.encode()), Ok(told));
-        let back = encode_parcels(std::slice::from_ref(&parcel));
-        assert_eq!(back, [&[1, 10][..], &body.concat()].concat());
-        assert_eq!(decode_parcels(&back), Ok(vec![parcel]));
-        for length in 0..back.len() {
-            assert_eq!(decode_parcels(&back[..length]), Err(DecodeError::Short), "{length}");
+        assert_eq!(RepairTold::decode(&told.encode()).as_ref(), Ok(&told));
+        let whole = told.encode();
+        for length in 0..whole.len() {
+            assert_eq!(RepairTold::decode(&whole[..length]), Err(DecodeError::Short), "{length}");
         }
         let damaged = |at: usize, byte| {
-            let mut damaged = back.clone();
+            let mut damaged = whole.clone();
             damaged[at] = byte;
-            decode_parcels(&damaged)
+            RepairTold::decode(&damaged)
         };
         assert_eq!(damaged(0, 2), Err(DecodeError::Format(2)));
-        assert_eq!(damaged(1, 9), Err(DecodeError::Kind(9)));
-        assert_eq!(damaged(10, b'/'), Err(DecodeError::Name));
-        assert_eq!(damaged(10, 0xff), Err(DecodeError::Name));
-        assert_eq!(damaged(24, 3), Err(DecodeError::Version), "heads are sorted");
-        assert_eq!(damaged(2, 0xff), Err(DecodeError::Short), "a count that lies");
+        assert_eq!(damaged(1, 10), Err(DecodeError::Kind(10)));
+        assert_eq!(damaged(14, b'/'), Err(DecodeError::Name));
+        assert_eq!(damaged(14, 0xff), Err(DecodeError::Name));
+        assert_eq!(damaged(28, 3), Err(DecodeError::Version), "heads are sorted");
+        assert_eq!(damaged(6, 0xff), Err(DecodeError::Short), "a count that lies");
     }
 }

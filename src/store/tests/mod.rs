@@ -13,7 +13,8 @@ use super::{
     Brings, Commit, CommitError, Committer, Durability, Engine, Fresh, Head, List, Log,
     MemoryEngine, NewView, Origin, Orphans, Range, Receipt, Refused, Store, Track,
     key::{self, ChunkAt, Family, SysKey},
-    row::{self, Chunk, FeedRow, View},
+    row::{Chunk, FeedRow, View},
+    sys,
 };
 use crate::ident::{Hash, IncarnationId, Name, NodeId, Version};
 use bytes::Bytes;
@@ -199,7 +200,7 @@ fn unsound(engine: &dyn Engine) -> Option<String> {
     let collections: BTreeSet<_> = rows(engine, Family::Sys)
         .iter()
         .filter(|(key, _)| matches!(key::decode_sys(key), Some(SysKey::Collection(_))))
-        .map(|(key, value)| row::decode_collection(key, value).unwrap())
+        .map(|(key, value)| sys::decode_collection(key, value).unwrap())
         .collect();
     if collections != heads.values().map(|head| head.collection).collect() {
         return Some("the collections are not those of the documents".into());

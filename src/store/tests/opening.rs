@@ -1,7 +1,7 @@
 //! Opening: what is begun, what is found again, what is refused.
 
 use super::*;
-use crate::store::{Batch, Crash, OpenError, frame, key::SysKey, row};
+use crate::store::{Batch, Crash, OpenError, frame, key::SysKey};
 
 fn open(engine: Arc<dyn Engine>, start: u8) -> Result<Arc<Store>, OpenError> {
     Store::open(engine, fresh(start), Durability::Sync).map(|(store, _)| store)
@@ -74,7 +74,7 @@ fn incarnations_stay_in_order_and_are_used_once() {
 fn a_newer_format_is_refused() {
     let (engine, _) = Bench::new();
     let key = key::encode_sys(&SysKey::Format);
-    set(&*engine, Family::Sys, key.clone(), row::encode_format(2, &key));
+    set(&*engine, Family::Sys, key.clone(), sys::encode_format(2, &key));
     let refused = open(engine, 2).unwrap_err();
     assert!(matches!(refused, OpenError::NewerFormat { found: 2, known: 1 }));
     assert_eq!(
@@ -124,7 +124,7 @@ fn two_collections_of_one_id_refuse_to_open() {
     let (engine, mut bench) = Bench::new();
     bench.put("notes/a", "1");
     let key = key::encode_sys(&SysKey::Collection("other".parse().unwrap()));
-    set(&*engine, Family::Sys, key.clone(), row::encode_collection(1, &key));
+    set(&*engine, Family::Sys, key.clone(), sys::encode_collection(1, &key));
     assert!(matches!(open(engine, 2), Err(OpenError::Damaged(_))));
 }
 

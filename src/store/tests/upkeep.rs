@@ -3,7 +3,7 @@
 use super::*;
 use crate::store::{
     Batch, Fault, Finding, Listener, Loss, Mended, Remade, Repair, Repaired, frame, repair,
-    row::encode_collection,
+    sys::encode_collection,
 };
 
 /// A store with documents of every kind.
