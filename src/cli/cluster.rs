@@ -7,7 +7,7 @@ use crate::{
 };
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
-use std::{collections::BTreeSet, fs, path::PathBuf};
+use std::{collections::BTreeSet, fs, io::Read, os::unix::fs::PermissionsExt, path::PathBuf};
 
 /// Fewest bytes of a secret.
 const SECRET_BYTES_MIN: usize = 16;
@@ -58,19 +58,30 @@ fn all() -> Vec<String> {
 impl Cluster {
     /// The secret; empty where there is none.
     pub(crate) fn secret(&self) -> Result<Secret, Failure> {
-        let Some(file) = self.secret_file.as_ref().filter(|file| !file.as_os_str().is_empty())
-        else {
+        let Some(file) = &self.secret_file else {
             return Ok(Secret::default());
         };
         let name = file.display();
         let usage = |why: String| Failure::Usage(format!("`cluster.secret_file`: {name}: {why}"));
-        let secret = fs::read(file).map_err(|error| usage(error.to_string()))?;
+        let mut secret = Vec::new();
+        // What goes on and on is no secret, and is not read to its end.
+        let opened = fs::File::open(file).map(|file| file.take(2 * SECRET_BYTES_MAX as u64));
+        let read = opened.and_then(|mut file| file.read_to_end(&mut secret));
+        read.map_err(|error| usage(error.to_string()))?;
         let secret = secret.trim_ascii();
         if !(SECRET_BYTES_MIN..=SECRET_BYTES_MAX).contains(&secret.len()) {
             let why = format!("a secret has {SECRET_BYTES_MIN} to {SECRET_BYTES_MAX} bytes");
             return Err(usage(why));
         }
         Ok(Secret(secret.to_vec()))
+    }
+}
+
+impl Cluster {
+    /// Whether others than the owner of the secret's file may read it.
+    pub(crate) fn is_open(&self) -> bool {
+        let mode = self.secret_file.as_ref().and_then(|file| fs::metadata(file).ok());
+        mode.is_some_and(|file| file.permissions().mode() & 0o077 != 0)
     }
 }
 
@@ -99,10 +110,14 @@ impl Peer {
 /// All peers, each with a name of its own.
 pub(crate) fn peers(peers: &[Peer], secret: &Secret) -> Result<Vec<PeerOptions>, Failure> {
     let peers = peers.iter().map(Peer::options).collect::<Result<Vec<_>, _>>()?;
-    let mut names = BTreeSet::new();
+    let (mut names, mut urls) = (BTreeSet::new(), BTreeSet::new());
     for peer in &peers {
         if !names.insert(&peer.name) {
             return Err(Failure::Usage(format!("`peer`: {} stands twice", peer.name)));
+        }
+        if !urls.insert(peer.url.authority()) {
+            let why = format!("`peer`: {} stands twice, under two names", peer.url);
+            return Err(Failure::Usage(why));
         }
         peer.check(secret).map_err(|error| Failure::Usage(format!("`peer`: {error}")))?;
     }
@@ -112,6 +127,34 @@ pub(crate) fn peers(peers: &[Peer], secret: &Secret) -> Result<Vec<PeerOptions>,
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::path::Path;
+
+    #[test]
+    fn a_secret_is_a_short_file_that_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let secret = |file: &Path| {
+            let cluster = Cluster { secret_file: Some(file.to_owned()) };
+            let secret = cluster.secret().map_err(|why| why.to_string());
+            (secret.map(|secret| secret.0), cluster.is_open())
+        };
+        let file = folder.path().join("secret");
+        fs::write(&file, "\n a secret that is long \n").unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+        assert_eq!(secret(&file), (Ok(b"a secret that is long".to_vec()), false));
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o640)).unwrap();
+        assert!(secret(&file).1);
+        assert_eq!(Cluster::default().secret().unwrap().0, b"");
+        fs::write(&file, " short ").unwrap();
+        for (file, said) in [
+            (&*file, "16 to 4096 bytes"),
+            (Path::new("/dev/zero"), "16 to 4096 bytes"),
+            (Path::new(""), "No such file"),
+            (folder.path(), "directory"),
+        ] {
+            let refused = secret(file).0.unwrap_err();
+            assert!(refused.contains(said), "{refused}");
+        }
+    }
 
     #[test]
     fn peers_are_refused_with_a_reason() {
@@ -125,6 +168,11 @@ mod tests {
         assert_eq!(refusal(&[here.clone(), peer("http://[::1]:7421")], true), None);
         for (list, public, said) in [
             (vec![here.clone(), here.clone()], true, "stands twice"),
+            (
+                vec![here.clone(), Peer { name: Some("again".into()), ..here.clone() }],
+                true,
+                "under two names",
+            ),
             (vec![peer("http://192.0.2.1:7420")], true, "need a secret"),
             (vec![peer("ftp://127.0.0.1")], true, "without a path"),
             (vec![Peer { collections: vec![], ..here.clone() }], true, "at least one"),

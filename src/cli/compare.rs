@@ -39,9 +39,6 @@ pub(crate) async fn run(line: &Compare, voice: Voice) -> anyhow::Result<()> {
     let secret = Cluster { secret_file: line.cluster_secret_file.clone() }.secret()?;
     let onlooker = Onlooker::new(&secret);
     let pair = Pair::meet(&onlooker, line).await?;
-    if pair.scope != Scope::All && !voice.quiet {
-        output::talk("compared are the collections alone of which both tell everybody");
-    }
     let (differing, whole) = pair.lasting().await?;
     let rows = pair.rows(&differing).await?;
     list(&rows, voice.format())?;
@@ -73,7 +70,6 @@ struct Pair<'a> {
     onlooker: &'a Onlooker,
     a: Seen<'a>,
     b: Seen<'a>,
-    scope: Scope,
     set: SetId,
 }
 
@@ -81,10 +77,10 @@ struct Pair<'a> {
 type Differences = BTreeMap<u64, u64>;
 
 impl<'a> Pair<'a> {
-    /// Says hello to both, and once more where they tell of different collections.
+    /// Says hello to both, and is told of all collections.
     async fn meet(onlooker: &'a Onlooker, line: &'a Compare) -> Result<Self, Failure> {
         let all = Scope::All;
-        let (mut a, mut b) =
+        let (a, b) =
             tokio::try_join!(onlooker.greet(&line.a, &all), onlooker.greet(&line.b, &all))?;
         if a.hello.incarnation == b.hello.incarnation {
             return Err(Failure::Usage(format!("{} and {} are one node", line.a, line.b)));
@@ -94,21 +90,13 @@ impl<'a> Pair<'a> {
                 return Err(refused(seen.url, "it sums up under other keys"));
             }
         }
-        let scope = a.hello.scope.meet(&b.hello.scope);
-        if scope.is_empty() {
-            let why = format!("no collection of which both tell everybody: {}, {}", a.url, b.url);
-            return Err(Failure::Refused(why));
-        }
-        let set = scope.set(&onlooker.key);
-        for seen in [&mut a, &mut b] {
+        let set = all.set(&onlooker.key);
+        for seen in [&a, &b] {
             if seen.hello.beat.set != set {
-                *seen = onlooker.greet(seen.url, &scope).await?;
-            }
-            if seen.hello.beat.set != set {
-                return Err(refused(seen.url, "it tells of other collections by now"));
+                return Err(refused(seen.url, "it does not tell of all collections"));
             }
         }
-        Ok(Self { onlooker, a, b, scope, set })
+        Ok(Self { onlooker, a, b, set })
     }
 
     /// What differs for longer than a write is on its way, and whether that is all.

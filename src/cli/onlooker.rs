@@ -166,8 +166,6 @@ fn failure(url: &Url, error: &Error) -> Failure {
         Error::Status { .. } => refused(url, &format!("it is no node: it {error}")),
         Error::Unsealed => refused(url, "it is no node of this cluster: its answer has no seal"),
         Error::Refused(why) => refused(url, &format!("{}: {}", why.name(), why.text)),
-        Error::TooLarge | Error::Coding(_) | Error::Decode(_) | Error::Senseless(_) => {
-            refused(url, &format!("{}: {error}", error.name()))
-        }
+        _ => refused(url, &format!("{}: {error}", error.name())),
     }
 }

@@ -106,7 +106,9 @@ impl Row {
             Some(false) => "no",
             None => "?",
         };
-        let error = self.last_error.map_or_else(String::new, |error| {
+        // What is over is no trouble.
+        let error = self.last_error.filter(|_| self.state != "up");
+        let error = error.map_or_else(String::new, |error| {
             output::shown(&format!("{}: {}", error.code, error.detail))
         });
         vec![

@@ -68,6 +68,9 @@ async fn serve(
     } else {
         tracing::warn!("--insecure: whoever reaches {address} may read and write, in clear text");
     }
+    if config.cluster.is_open() {
+        tracing::warn!("others than its owner may read the file of `cluster.secret_file`");
+    }
     loop {
         let listener = TcpListener::from_std(listener.try_clone()?)?;
         if serve_once(config, node, listener, socket, &mut told).await? == End::Stop {

@@ -416,6 +416,33 @@ impl Document {
         changes.iter().map(|change| change.raw_bytes().to_vec()).collect()
     }
 
+    /// As many of the changes that `version` has not seen as come to so many bytes, in such an order, at
+    /// least one if there is any; and the version of whoever holds them as well, if there are more.
+    pub fn changes_within(
+        &self,
+        version: &Version,
+        bytes_max: usize,
+    ) -> (Vec<u8>, Option<Version>) {
+        let known = |hash: &ChangeHash| self.history.holds(hash);
+        let heads = version.hashes().iter().map(|hash| ChangeHash(hash.to_bytes()));
+        let mut heads: BTreeSet<ChangeHash> = heads.filter(known).collect();
+        let seen: Vec<ChangeHash> = heads.iter().copied().collect();
+        let mut bytes = Vec::new();
+        for change in self.history.automerge().get_changes(&seen) {
+            let next = change.raw_bytes();
+            if !bytes.is_empty() && bytes_max < bytes.len() + next.len() {
+                let heads: Vec<ChangeHash> = heads.into_iter().collect();
+                return (bytes, Some(version_of(&heads)));
+            }
+            bytes.extend_from_slice(next);
+            for dependency in change.deps() {
+                heads.remove(dependency);
+            }
+            heads.insert(change.hash());
+        }
+        (bytes, None)
+    }
+
     /// The document as JSON, now or at a version.
     ///
     /// # Errors

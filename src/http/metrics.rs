@@ -76,8 +76,12 @@ fn tell_peers(page: &mut Page, peers: &[PeerStatus], traffic: PeerTraffic, figur
     let lag = peers.iter().map(|peer| peer.lag_documents).max().unwrap_or(0);
     let help = "Commits that a peer has not acknowledged, at most, of the peer with the most.";
     page.family("peer_lag_documents", Kind::Gauge, Unit::Count, help).sample(&[], lag);
-    let unsettled = peers.iter().map(|peer| peer.unsettled.len() as u64).sum::<u64>();
-    let help = "Differences from peers that could not be settled.";
+    // What is not to go over is no trouble.
+    let unsettled = |peer: &PeerStatus| {
+        peer.unsettled.iter().filter(|(_, why)| *why != PeerStatus::ONE_WAY).count() as u64
+    };
+    let unsettled = peers.iter().map(unsettled).sum::<u64>();
+    let help = "Differences from peers that could not be settled, those of one-way links aside.";
     page.family("peer_unsettled", Kind::Gauge, Unit::Count, help).sample(&[], unsettled);
     let PeerTraffic { bytes_sent, bytes_received, rounds, repaired } = traffic;
     page.family("peer_bytes", Kind::Counter, Unit::Bytes, "Messages to peers and back.")

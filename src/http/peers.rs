@@ -11,7 +11,7 @@ use crate::{
     ident::{Collection, NodeId, PeerName},
     node::{Direction, PeerMessages, PeerOptions, PeerPut, PeerState, PeerStatus},
 };
-use axum::http::StatusCode;
+use axum::http::{StatusCode, header};
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -40,9 +40,21 @@ fn shown(call: &Call, name: &PeerName, status: StatusCode) -> Answer {
     reply::json(status, &Shape::of(&peer))
 }
 
+/// A peer has no version, and is put or removed under no condition.
+fn check_conditions(call: &Call) -> Result<(), Problem> {
+    for name in [header::IF_MATCH, header::IF_NONE_MATCH] {
+        if call.head.headers.contains_key(&name) {
+            let detail = format!("a peer has no version: {name} is not taken here");
+            return Err(Problem::new(Code::BadHeader, detail));
+        }
+    }
+    Ok(())
+}
+
 /// PUT `/v1/_peers/{peer}`: a peer is as the body says from now on, and after a restart.
 pub(crate) async fn put(mut call: Call, name: PeerName) -> Answer {
     call.query()?.end()?;
+    check_conditions(&call)?;
     media::choose(&call.head.headers, &[media::JSON])?;
     media::check_json(&call.head.headers)?;
     let body = doc::parse_envelope(&call.body().await?, call.api.node().limits())?;
@@ -60,6 +72,7 @@ pub(crate) async fn put(mut call: Call, name: PeerName) -> Answer {
 /// DELETE `/v1/_peers/{peer}`: it is a peer no more. What it has stays there, and what came of it here.
 pub(crate) async fn remove(call: Call, name: PeerName) -> Answer {
     call.query()?.end()?;
+    check_conditions(&call)?;
     let removing = call.api.node().remove_peer(name.clone());
     if !call.api.within(Code::WriteStalled, removing).await? {
         return Err(absent(&name));

@@ -360,7 +360,7 @@ impl From<PeerError> for Problem {
     fn from(error: PeerError) -> Self {
         let text = error.to_string();
         match error {
-            PeerError::Url(_) => Self::peer("/url", text),
+            PeerError::Url(_) | PeerError::SameUrl(_) => Self::peer("/url", text),
             PeerError::Collection { index, .. } => {
                 Self::peer(&format!("/collections/{index}"), text)
             }

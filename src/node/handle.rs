@@ -73,6 +73,9 @@ pub struct Options {
     /// Cells of each sketch, of 20 bytes: of about as many documents that differ from a peer's it tells
     /// at once; of more, slices of the ids are compared.
     pub sketch_cells: usize,
+    /// Bytes of changes of one document that go to a peer in one message; of more, one part follows the
+    /// other. One change goes in one.
+    pub parcel_bytes_max: usize,
     /// How often it is audited, with each peer, whether both hold the same: by sums made anew under keys
     /// that are used just once.
     pub audit_every: Duration,
@@ -108,6 +111,7 @@ impl Default for Options {
             decoder: Vec::new(),
             secret: Secret::default(),
             sketch_cells: Sketch::CELLS_MAX,
+            parcel_bytes_max: 16 << 20,
             audit_every: Duration::from_secs(7 * 24 * 3600),
             new_node: false,
             ambient: Ambient::machine(),
@@ -381,7 +385,7 @@ impl Node {
             collections: counts.len() as u64,
             last_seq: store.last_seq(),
             damaged: store.damaged_heads(),
-            read_only: status.read_only().map(str::to_owned),
+            read_only: status.read_only(),
             refused: metrics.refused.value(),
             stalled: metrics.stalled.value(),
             waiting: waiting as u64,

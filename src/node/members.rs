@@ -12,14 +12,18 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
+    time::Duration,
 };
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 
 /// Most nodes of which anything is remembered.
 const MEMBERS_MAX: usize = 1024;
 
 /// Most starts of nodes whose requests are told from repeated ones; the last are.
 const STARTS_MAX: usize = 4096;
+
+/// How often it is told at most that a request is not sealed by a member.
+const UNSEALED_PAUSE: Duration = Duration::from_secs(60);
 
 /// Most of those who look on that are known at once; the last are.
 const ONLOOKERS_MAX: usize = 64;
@@ -167,6 +171,8 @@ struct Known {
     rivals: BTreeMap<NodeId, Rivals>,
     /// Counts what was heard.
     heard: u64,
+    /// When it was told last that a request was not sealed by a member.
+    unsealed: Option<Instant>,
 }
 
 impl Known {
@@ -258,6 +264,16 @@ impl Members {
         }
         known.hear(envelope.node);
         known.replays.entry(envelope.from).or_default().hear(envelope.number)
+    }
+
+    /// A request came that no member has sealed. Whether it is time to tell so.
+    pub(super) fn is_unsealed_told(&self) -> bool {
+        let (now, mut known) = (Instant::now(), self.lock());
+        let due = known.unsealed.is_none_or(|told| told + UNSEALED_PAUSE <= now);
+        if due {
+            known.unsealed = Some(now);
+        }
+        due
     }
 
     /// What is configured of a node, if it was met by that.

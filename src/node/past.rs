@@ -58,6 +58,24 @@ impl Node {
         .await
     }
 
+    /// As many of these changes as come to so many bytes, at least one, in an order in which they can be
+    /// taken; and the version of whoever holds them as well, if there are more.
+    ///
+    /// # Errors
+    /// As [`Node::changes_since`].
+    pub(super) async fn changes_within(
+        &self,
+        name: &Name,
+        since: Version,
+        bytes_max: usize,
+    ) -> Result<(Vec<u8>, Option<Version>), Error> {
+        let work = move |document: &Document| {
+            written(document)?;
+            Ok(document.changes_within(&since, bytes_max))
+        };
+        self.look(name, 1, work).await
+    }
+
     /// The JSON Patch that makes of the document at one version that at another, or the present
     /// one; with it that other version. A deleted document has a past as well. Conflicts are not
     /// counted.

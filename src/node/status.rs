@@ -59,9 +59,11 @@ impl Status {
         if self.stalled.load(Ordering::Relaxed) { Err(Error::WritesStopped) } else { Ok(()) }
     }
 
-    /// Why no writes are taken until the node is started again, if none are.
-    pub(super) fn read_only(&self) -> Option<&str> {
-        self.failed.get().map(|failed| failed.reason.as_str())
+    /// Why no writes are taken, until the node is started again or the disk has room, if none are.
+    pub(super) fn read_only(&self) -> Option<String> {
+        let failed = self.failed.get().map(|failed| failed.reason.clone());
+        let full = self.full.load(Ordering::Relaxed) || self.room.load(Ordering::Relaxed) == 0;
+        failed.or_else(|| full.then(|| Error::DiskFull.to_string()))
     }
 
     pub(super) fn check_running(&self) -> Result<(), Error> {

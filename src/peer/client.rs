@@ -26,6 +26,8 @@ pub const SEAL: &str = "tombolo-peer-seal";
 pub const ANSWER_BYTES_MAX: usize = 80 << 20;
 /// Most bytes that are read of an answer that is none.
 const DETAIL_BYTES_MAX: usize = 4 << 10;
+/// Characters of it that are shown.
+const DETAIL_SHOWN_MAX: usize = 200;
 /// Longest wait for a connection.
 const CONNECT_TIME: Duration = Duration::from_secs(5);
 /// How long a connection is kept that nobody uses.
@@ -53,7 +55,10 @@ impl FromStr for Url {
         let plain = uri.path() == "/" && uri.query().is_none();
         let authority = uri.authority().filter(|authority| names_a_host(authority));
         match (uri.scheme_str(), authority) {
-            (Some("http"), Some(authority)) if plain => Ok(Self(format!("http://{authority}"))),
+            (Some("http"), Some(authority)) if plain => {
+                let authority = authority.as_str().to_ascii_lowercase();
+                Ok(Self(format!("http://{authority}")))
+            }
             _ => Err(UrlError),
         }
     }
@@ -212,9 +217,18 @@ async fn read(answer: Response<Incoming>, wire: &Wire, path: &'static str) -> Re
     if fine {
         return body;
     }
-    let detail = body.unwrap_or_default();
-    let detail = String::from_utf8_lossy(&detail).escape_debug().to_string();
+    let detail = detail(&body.unwrap_or_default());
     Err(Error::Status { status: head.status.as_u16(), detail })
+}
+
+/// What a refusal says: the detail of a problem (RFC 9457), or how whatever else it is begins.
+fn detail(body: &[u8]) -> String {
+    let problem: Option<serde_json::Value> = serde_json::from_slice(body).ok();
+    let told = problem.as_ref().and_then(|problem| problem["detail"].as_str());
+    let text = told.map_or_else(|| String::from_utf8_lossy(body), Into::into);
+    let shown: String = text.chars().take(DETAIL_SHOWN_MAX).collect();
+    let more = if shown.len() < text.len() { "…" } else { "" };
+    format!("{}{more}", shown.escape_debug())
 }
 
 fn unreachable(error: &dyn std::error::Error) -> Error {
@@ -237,11 +251,23 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_refusal_is_told_by_its_detail_or_by_how_it_begins() {
+        let problem = br#"{"code":"forbidden","detail":"no \u001b[2J secret"}"#;
+        assert_eq!(detail(problem), "no \\u{1b}[2J secret");
+        assert_eq!(detail(b"<html>\n\xff"), "<html>\\n\u{fffd}");
+        assert_eq!(detail("\u{fc}".repeat(200).as_bytes()), "\u{fc}".repeat(200));
+        let cut = detail("x".repeat(1000).as_bytes());
+        assert_eq!(cut, "x".repeat(200) + "…");
+        assert_eq!(detail(b""), "");
+    }
+
+    #[test]
     fn a_peer_is_a_host_and_a_port() {
         for (text, fine) in [
             ("http://127.0.0.1:7420", Some(("127.0.0.1:7420", "127.0.0.1"))),
             ("http://[::1]:7420/", Some(("[::1]:7420", "[::1]"))),
             ("http://b", Some(("b", "b"))),
+            ("HTTP://LocalHost:1", Some(("localhost:1", "localhost"))),
             ("https://b", None),
             ("http://a@b", None),
             ("http://@b", None),

@@ -40,8 +40,8 @@ pub use message::{Ask, Difference, Part, Salt, SetId, Slice, Told};
 pub use names::{NamesAsk, NamesTold, answer_names};
 pub use refused::{Reason, Refused};
 pub use repair::{
-    Held, Holdings, POSITIONS_MAX, Parcel, REPAIR_BYTES_MAX, RepairAsk, RepairTold, answer_repair,
-    give_back,
+    Held, Holdings, Lacking, POSITIONS_MAX, Parcel, REPAIR_BYTES_MAX, RepairAsk, RepairTold,
+    answer_repair, give_back,
 };
 pub use round::{Next, Round, RoundError, answer, between};
 pub use scope::{COLLECTIONS_MAX, Scope};

@@ -8,14 +8,13 @@
 //!                                     ←──     what became of them
 //! ```
 //!
-//! An answer carries a mebibyte, or one document; what it leaves out is asked for again. Who answers
-//! keeps nothing between messages.
+//! An answer carries a mebibyte, or one document, or a part of a large one; what it leaves out is asked for
+//! again. Who answers keeps nothing between messages.
 //!
 //! ```text
 //! message  format (1), kind (1), and
 //! 8 ask    set (u64), list of: position (u64), list of: id (16), version
 //! 9 told   how many positions (u32), parcels
-//! 10 back  parcels
 //! parcels  list of: collection, key, version, changes
 //! version  list of heads (32)
 //! list     how many (u32), each; so bytes and texts
@@ -27,6 +26,7 @@ use super::{
     message::SetId,
 };
 use crate::ident::{DocumentId, Name, Version};
+use std::collections::BTreeSet;
 
 /// An answer ends behind the document with which it has as many bytes of changes.
 pub const REPAIR_BYTES_MAX: usize = 1 << 20;
@@ -65,10 +65,19 @@ pub struct Parcel {
 /// What is at positions, in the order in which they were asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RepairTold {
-    /// Of how many positions this tells, from the first on.
+    /// Of how many positions this tells all, from the first on.
     pub positions: u32,
-    /// All documents there.
+    /// All documents there, and those of the next position if of one of them a part is told.
     pub parcels: Vec<Parcel>,
+}
+
+/// Changes that somebody lacks.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Lacking {
+    /// The changes, or the saved document where that is smaller.
+    pub changes: Vec<u8>,
+    /// There are more, and whoever holds these as well holds this version: too many for one message.
+    pub then: Option<Version>,
 }
 
 /// What a node holds, as repairs read it.
@@ -82,12 +91,11 @@ pub trait Holdings {
     /// As the holder has them.
     fn at(&self, set: SetId, position: u64) -> Result<Vec<(Name, Version)>, Self::Error>;
 
-    /// The changes of a document that a version has not seen, or the saved document where that is
-    /// smaller.
+    /// The changes of a document that a version has not seen.
     ///
     /// # Errors
     /// As the holder has them.
-    fn changes(&self, name: &Name, seen: &Version) -> Result<Vec<u8>, Self::Error>;
+    fn changes(&self, name: &Name, seen: &Version) -> Result<Lacking, Self::Error>;
 }
 
 /// What is answered to a question.
@@ -96,27 +104,33 @@ pub trait Holdings {
 /// As `held` has them.
 pub fn answer_repair<H: Holdings>(held: &H, ask: &RepairAsk) -> Result<RepairTold, H::Error> {
     let mut told = RepairTold { positions: 0, parcels: Vec::new() };
-    let mut bytes = 0;
+    let (mut bytes, mut whole) = (0, true);
     for Held { position, documents } in ask.held.iter().take(POSITIONS_MAX) {
         if REPAIR_BYTES_MAX <= bytes {
             break;
         }
-        told.positions += 1;
         for (name, version) in held.at(ask.set, *position)? {
             let theirs = documents.iter().find(|(id, _)| *id == name.id());
             let nothing = Version::empty();
             let seen = theirs.map_or(&nothing, |(_, seen)| seen);
-            let changes = if *seen == version { Vec::new() } else { held.changes(&name, seen)? };
+            let lacking =
+                if *seen == version { Lacking::default() } else { held.changes(&name, seen)? };
+            let Lacking { changes, then } = lacking;
             bytes += changes.len();
+            whole &= then.is_none();
             told.parcels.push(Parcel { name, version, changes });
         }
+        if !whole {
+            break;
+        }
+        told.positions += 1;
     }
     Ok(told)
 }
 
 /// What the asking side sends back, once it has applied what it was told: of each document that it holds
-/// at a position, the changes that the answer shows the peer to lack. The positions of which the answer
-/// does not tell are to be asked for again.
+/// at a position, the changes that the answer shows the peer to lack, or a part of them. The positions of
+/// which the answer does not tell all are to be asked for again.
 ///
 /// # Errors
 /// As `held` has them.
@@ -135,7 +149,7 @@ pub fn give_back<H: Holdings>(
             if *seen == version {
                 continue;
             }
-            let changes = held.changes(&name, seen)?;
+            let Lacking { changes, .. } = held.changes(&name, seen)?;
             if !changes.is_empty() {
                 parcels.push(Parcel { name, version, changes });
             }
@@ -148,12 +162,11 @@ impl RepairTold {
     /// Whether this can be an answer to a question: it tells of something, and of nothing else.
     pub fn answers(&self, ask: &RepairAsk) -> bool {
         let told = usize::try_from(self.positions).unwrap_or(usize::MAX);
-        let asked = ask.held.get(..told).unwrap_or_default();
-        let wanted = |parcel: &Parcel| {
-            let at = position(parcel.name.id());
-            asked.iter().any(|held| held.position == at)
-        };
-        (0 < told || ask.held.is_empty())
+        let asked = ask.held.iter().take(told.saturating_add(1));
+        let asked: BTreeSet<u64> = asked.map(|held| held.position).collect();
+        let wanted = |parcel: &Parcel| asked.contains(&position(parcel.name.id()));
+        let begun = self.parcels.iter().any(|parcel| !parcel.changes.is_empty());
+        (0 < told || begun || ask.held.is_empty())
             && told <= ask.held.len()
             && self.parcels.iter().all(wanted)
     }
@@ -233,16 +246,17 @@ mod tests {
         ident::Hash,
         sync::{Next, Part, Round, Sketch, SketchKey, answer},
     };
-    use std::{
-        collections::{BTreeMap, BTreeSet},
-        convert::Infallible,
-    };
+    use std::{collections::BTreeMap, convert::Infallible};
 
     const SET: SetId = SetId(7);
 
     /// A node whose documents are sets of changes, each of which is its own head.
     #[derive(Debug, Clone, Default, PartialEq, Eq)]
-    struct World(BTreeMap<Name, BTreeSet<[u8; 32]>>);
+    struct World {
+        documents: BTreeMap<Name, BTreeSet<[u8; 32]>>,
+        /// Most changes of one document in one message.
+        most: Option<usize>,
+    }
 
     impl World {
         fn version(changes: &BTreeSet<[u8; 32]>) -> Version {
@@ -251,7 +265,7 @@ mod tests {
 
         fn sketch(&self, key: &SketchKey) -> Sketch {
             let mut sketch = Sketch::new(1 << 10);
-            for (name, changes) in &self.0 {
+            for (name, changes) in &self.documents {
                 let by = key.fingerprint(name, &Self::version(changes));
                 sketch.change(key, position(name.id()), by);
             }
@@ -268,7 +282,7 @@ mod tests {
             for Parcel { name, changes, .. } in parcels.iter().filter(|p| !p.changes.is_empty()) {
                 let (changes, rest) = changes.as_chunks();
                 assert!(rest.is_empty());
-                self.0.entry(name.clone()).or_default().extend(changes);
+                self.documents.entry(name.clone()).or_default().extend(changes);
             }
         }
     }
@@ -277,13 +291,17 @@ mod tests {
         type Error = Infallible;
 
         fn at(&self, _: SetId, wanted: u64) -> Result<Vec<(Name, Version)>, Infallible> {
-            let there = self.0.iter().filter(|(name, _)| position(name.id()) == wanted);
+            let there = self.documents.iter().filter(|(name, _)| position(name.id()) == wanted);
             Ok(there.map(|(name, changes)| (name.clone(), Self::version(changes))).collect())
         }
 
-        fn changes(&self, name: &Name, seen: &Version) -> Result<Vec<u8>, Infallible> {
-            let seen: BTreeSet<_> = seen.hashes().iter().map(|head| head.to_bytes()).collect();
-            Ok(self.0[name].difference(&seen).copied().collect::<Vec<_>>().concat())
+        fn changes(&self, name: &Name, seen: &Version) -> Result<Lacking, Infallible> {
+            let mut seen: BTreeSet<_> = seen.hashes().iter().map(|head| head.to_bytes()).collect();
+            let lacking: Vec<_> = self.documents[name].difference(&seen).copied().collect();
+            let part = &lacking[..lacking.len().min(self.most.unwrap_or(usize::MAX))];
+            seen.extend(part);
+            let then = (part.len() < lacking.len()).then(|| Self::version(&seen));
+            Ok(Lacking { changes: part.concat(), then })
         }
     }
 
@@ -329,8 +347,8 @@ mod tests {
                     let change = change();
                     let skipped = document % 7 == 0 && holder == [0, 1];
                     for world in holder.into_iter().filter(|_| !skipped) {
-                        worlds[world].0.entry(name(document)).or_default().insert(change);
-                        all.0.entry(name(document)).or_default().insert(change);
+                        worlds[world].documents.entry(name(document)).or_default().insert(change);
+                        all.documents.entry(name(document)).or_default().insert(change);
                     }
                 }
             }
@@ -351,33 +369,55 @@ mod tests {
                 .map(|n| std::array::from_fn(|at| n.to_le_bytes()[at % 4] ^ from))
                 .collect()
         };
-        let mut two = World((0..5).map(|key| (name(key), large(key))).collect());
+        let documents = (0..5).map(|key| (name(key), large(key))).collect();
+        let mut two = World { documents, most: None };
         let mut one = World::default();
         assert_eq!(reconcile(&mut one, &mut two, &key), 3, "two of 640 KB in each");
         assert_eq!(one, two);
     }
 
     #[test]
+    fn a_document_of_too_many_changes_for_a_message_is_told_in_parts() {
+        let key = SketchKey::derived(b"a secret");
+        let changes = |count: u8| (0..count).map(|change| [change; 32]).collect();
+        let documents = [(name(1), changes(1)), (name(2), changes(7)), (name(3), changes(3))];
+        let mut two = World { documents: documents.into(), most: Some(3) };
+        let mut one = World::default();
+        // Parts of 3, 3 and 1; of the others there is one each.
+        let asked = reconcile(&mut one, &mut two, &key);
+        assert!((3..=4).contains(&asked), "{asked}");
+        assert_eq!(one.documents, two.documents);
+    }
+
+    #[test]
     fn an_answer_to_something_else_is_none() {
         let held = |key| Held { position: position(name(key).id()), documents: Vec::new() };
         let ask = RepairAsk { set: SET, held: vec![held(1), held(2)] };
-        let parcel = |key| Parcel { name: name(key), version: Version::empty(), changes: vec![] };
+        let parcel = |key, changes: &[u8]| Parcel {
+            name: name(key),
+            version: Version::empty(),
+            changes: changes.to_vec(),
+        };
         for (positions, keys, fits) in [
             (1, &[1][..], true),
             (2, &[2, 1], true),
             (2, &[], true),
             (0, &[], false),
+            (0, &[1], true),
+            (0, &[2], false),
             (3, &[], false),
-            (1, &[2], false),
+            (1, &[2], true),
             (2, &[3], false),
         ] {
-            let parcels = keys.iter().copied().map(parcel).collect();
+            let parcels = keys.iter().map(|key| parcel(*key, b"x")).collect();
             assert_eq!(
                 RepairTold { positions, parcels }.answers(&ask),
                 fits,
                 "{positions} {keys:?}"
             );
         }
+        let nothing = RepairTold { positions: 0, parcels: vec![parcel(1, b"")] };
+        assert!(!nothing.answers(&ask), "who asks again asks for the same");
     }
 
     /// Golden bytes: what nodes of other releases have to understand.

@@ -12,7 +12,7 @@ use tokio::{
 use tombolo::{
     doc::Edit,
     ident::{DocumentId, IncarnationId, NodeId},
-    node::{Node, PeerOptions},
+    node::{Direction, Node, PeerOptions},
     store::MemoryEngine,
     sync::{
         Ask, Beat, Cell, Envelope, Hello, MemberKey, NamesAsk, NamesTold, Part, Refused, Scope,
@@ -81,6 +81,24 @@ async fn nodes_that_hold_the_same_are_equal_in_two_requests() {
     assert!(done.talk.starts_with("no difference, of 100 documents (2 requests, "), "{done:?}");
     let table = run(&[&url(&b), &url(&a), "-o", "table", "-q"]).await;
     assert_eq!((table.code, &*table.out, &*table.talk), (0, "COLLECTION  KEY  WHAT  A  B\n", ""));
+    a.stop().await;
+    b.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_collections_are_compared_whatever_is_shared_with_peers() {
+    let (mut a, b) = (island().await, island().await);
+    a.put("notes/a", "{}").await;
+    // Nobody is there, so any node may be that peer.
+    let nobody = PeerOptions {
+        name: "nobody".parse().unwrap(),
+        url: "http://127.0.0.1:9".parse().unwrap(),
+        collections: Some(vec!["other".parse().unwrap()]),
+        direction: Direction::Push,
+    };
+    a.join(vec![nobody]);
+    let done = compare(&a, &b).await;
+    assert_eq!((done.code, done.named()), (1, vec!["notes/a only in A".to_owned()]), "{done:?}");
     a.stop().await;
     b.stop().await;
 }
@@ -234,33 +252,6 @@ async fn says(answer: &'static str) -> String {
         }
     });
     url
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn nodes_that_tell_of_different_collections_are_compared_in_those_of_both() {
-    let (mut a, mut b) = (island().await, island().await);
-    for collection in ["one", "two"] {
-        a.put(&format!("{collection}/a"), "{}").await;
-        b.put(&format!("{collection}/b"), "{}").await;
-    }
-    // Whoever asks may be this one, which is not met yet.
-    let only = |of: &str, island: &Island| PeerOptions {
-        url: "http://127.0.0.1:1".parse().unwrap(),
-        collections: Some(vec![of.parse().unwrap()]),
-        ..island.peer()
-    };
-    a.join(vec![only("one", &b)]);
-    time::sleep(Duration::from_millis(100)).await;
-    let done = compare(&a, &b).await;
-    assert_eq!(done.named(), ["one/a only in A", "one/b only in B"], "{done:?}");
-    assert!(done.code == 1 && done.talk.starts_with("compared are the collections alone"));
-    b.join(vec![only("two", &a)]);
-    time::sleep(Duration::from_millis(100)).await;
-    let done = compare(&a, &b).await;
-    assert!(done.code == 1 && done.out.is_empty(), "{done:?}");
-    assert!(done.talk.contains("no collection of which both tell everybody"), "{done:?}");
-    a.stop().await;
-    b.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -41,6 +41,7 @@ mod import;
 mod islands;
 mod json_parsing;
 mod json_patch;
+mod large;
 mod logs;
 mod mending;
 mod merge_patch;

@@ -3,13 +3,14 @@
 use crate::{
     http::Client as Asking,
     process::{Answer, Client, Process, tombolo},
+    replicate::{Island as Member, equal},
 };
 use serde_json::{Value, json};
 use std::{future::pending, path::Path, sync::Arc, thread, time::Duration};
 use tokio::time::Instant;
 use tombolo::{
     http,
-    node::{Direction, Node, Options, PEERS_ADDED_MAX, PeerOptions, Secret},
+    node::{Direction, Node, Options, PEERS_ADDED_MAX, PeerOptions, PeerStatus, Secret},
     peer,
     store::MemoryEngine,
 };
@@ -139,6 +140,38 @@ fn a_peer_is_added_changed_and_removed_while_both_run() {
     let gone = a.write("/v1/one/gone");
     assert!(!b.gets("/v1/one/gone", &gone, 2));
     assert_eq!(a.ask("DELETE", "/v1/_peers/b", "").status, 404);
+}
+
+#[test]
+fn what_clients_may_send_at_most_is_no_bound_of_peers() {
+    let folder = tempfile::tempdir().unwrap();
+    let b = Process::try_start(&folder.path().join("b"), |command| {
+        command.env("TOMBOLO_LIMITS__CHANGES_BYTES_MAX", "1000");
+    });
+    let b = Island(b.unwrap());
+    let a = Process::try_start(&folder.path().join("a"), |command| {
+        command.args(["--peer", &b.url()]);
+    });
+    let a = Island(a.unwrap());
+    let large = json!({"text": (0..100_000).map(|_| fastrand::alphanumeric()).collect::<String>()});
+    let large = a.ask("PUT", "/v1/notes/large", &large.to_string());
+    let small = a.write("/v1/notes/small");
+    assert!(b.gets("/v1/notes/large", &large.version, 20), "{:?}", a.peers());
+    assert!(b.gets("/v1/notes/small", &small, 20), "{:?}", a.peers());
+}
+
+#[test]
+fn a_node_whose_feed_is_waited_for_stops_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let a = Island::start(folder.path(), "a", &[]);
+    let b = Island::start(folder.path(), "b", &[&a.url()]);
+    let of_a = a.write("/v1/notes/a");
+    assert!(b.gets("/v1/notes/a", &of_a, 20));
+    // By now it waits for more. Whoever is not done in ten seconds is cut off.
+    pause(500);
+    let began = Instant::now();
+    a.0.stop();
+    assert!(began.elapsed() < Duration::from_secs(6), "{:?}", began.elapsed());
 }
 
 #[test]
@@ -306,11 +339,12 @@ async fn so_many_peers_are_added_and_no_more() {
         (reply.status.as_u16(), code)
     };
     for number in 0..PEERS_ADDED_MAX {
-        assert_eq!(put(&number.to_string(), 1).await, (201, None));
+        assert_eq!(put(&number.to_string(), 100 + number).await, (201, None));
     }
     assert_eq!(put("more", 1).await, (409, Some("too_many_peers".to_owned())));
-    assert_eq!(put("0", 1).await, (200, None));
+    assert_eq!(put("0", 100).await, (200, None));
     assert_eq!(put("0", 2).await, (200, None));
+    assert_eq!(put("0", 101).await, (400, None), "that is another peer's");
     assert_eq!(client.ask("DELETE /v1/_peers/0", &[], "").await.status, 204);
     assert_eq!(put("more", 1).await, (201, None));
     assert_eq!(node.peer_statuses().len(), PEERS_ADDED_MAX + 1);
@@ -323,6 +357,7 @@ async fn a_peer_of_another_machine_is_not_talked_to_without_a_secret() {
     let (node, client) = configured(Arc::clone(&engine), b"a secret that is long");
     let body = json!({"url": "http://192.0.2.1:7420"}).to_string();
     assert_eq!(client.ask("PUT /v1/_peers/far", &[], body.clone()).await.status, 201);
+    let body = json!({"url": "http://192.0.2.2:7420"}).to_string();
     assert_eq!(client.ask("PUT /v1/_peers/[::1]:2", &[], body).await.status, 201);
     node.stop().await;
     let engine = Arc::new(engine.restart());
@@ -342,4 +377,46 @@ async fn a_peer_of_another_machine_is_not_talked_to_without_a_secret() {
     );
     assert_eq!(client.ask("DELETE /v1/_peers/far", &[], "").await.status, 204);
     node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_node_by_two_names_is_one_peer() {
+    let (mut a, b) = (Member::new().await, Member::new().await);
+    a.join(vec![b.peer()]);
+    a.put("notes/a", "{}").await;
+    equal(&[&a, &b], 1).await;
+    // By another name, and for less: it would take the place of the first.
+    let url = format!("http://localhost:{}", b.address.port()).parse().unwrap();
+    let collections = Some(vec!["other".parse().unwrap()]);
+    let again = PeerOptions {
+        name: "again".parse().unwrap(),
+        url,
+        collections,
+        direction: Direction::Pull,
+    };
+    a.node.put_peer(again.clone()).await.unwrap();
+    let refused =
+        |status: &PeerStatus| status.error.as_ref().is_some_and(|(code, _)| *code == "same_node");
+    let until = Instant::now() + SOON;
+    while !a.node.peer_status(&again.name).is_some_and(|status| refused(&status)) {
+        assert!(Instant::now() < until, "{:?}", a.node.peer_statuses());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    for key in 0..20 {
+        a.put(&format!("notes/a{key}"), "{}").await;
+        b.put(&format!("notes/b{key}"), "{}").await;
+    }
+    equal(&[&a, &b], 41).await;
+    assert!(
+        !a.node
+            .peer_statuses()
+            .iter()
+            .any(|status| { status.options.name != again.name && status.error.is_some() })
+    );
+    // A URL is one peer's as well.
+    let same = PeerOptions { name: "third".parse().unwrap(), ..again };
+    let refused = a.node.put_peer(same).await.unwrap_err().to_string();
+    assert_eq!(refused, "the peer again has this URL");
+    a.stop().await;
+    b.stop().await;
 }

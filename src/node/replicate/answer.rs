@@ -6,11 +6,11 @@ use crate::{
     ident::{Cursor, IncarnationId, NodeId, Version},
     node::{
         Error, Filter, Node,
-        members::{Entry, Member},
+        members::{Entry, Member, Terms},
     },
     sync::{
         Ask, Batch, Beat, DecodeError, Envelope, Hello, NamesAsk, POSITIONS_MAX, Parcel, Pull,
-        Reason, Refused, RepairAsk, answer, answer_names, answer_repair,
+        Reason, Refused, RepairAsk, Scope, answer, answer_names, answer_repair,
     },
 };
 use bytes::Bytes;
@@ -51,6 +51,11 @@ impl Node {
         let envelope: Envelope = envelope.parse().map_err(|_| Unheard::Unsealed)?;
         let members = self.members();
         if !members.key.has_sealed(&envelope, &format!("/_peer/{what}"), &body) {
+            if members.is_unsealed_told() {
+                tracing::warn!(
+                    "a request to /_peer/{what} is not sealed under this cluster's secret"
+                );
+            }
             return Err(Unheard::Unsealed);
         }
         let body = self.answer_member(what, &envelope, &body).await;
@@ -75,7 +80,9 @@ impl Node {
             return Err(if envelope.from == self.incarnation() {
                 Reason::Itself.because("this is the very node that asks")
             } else {
-                Reason::Clone.because("this node runs on a copy of the same data")
+                Reason::Clone.because(
+                    "both nodes run on copies of the same data: start one of them with --new-node",
+                )
             });
         }
         if what == "hello" {
@@ -85,7 +92,7 @@ impl Node {
         if let Some(onlooker) = self.members().onlooker(envelope.node).filter(says) {
             return match what {
                 "sketch" => self.answer_sketch(body, &onlooker).await,
-                "names" => self.answer_names(body, &onlooker).await,
+                "names" => self.answer_names(body, &onlooker.scope).await,
                 _ => Err(Reason::NotShared.because("who looks on neither sends nor takes")),
             };
         }
@@ -97,7 +104,10 @@ impl Node {
             "feed" => self.answer_feed(body, &member).await,
             "sketch" => self.answer_sketch(body, &member).await,
             "docs" => self.answer_docs(body, &member).await,
-            "names" => self.answer_names(body, &member).await,
+            "names" if !self.agreed(envelope.node).direction.sends() => {
+                Err(Reason::NotShared.because("nothing is told to this node"))
+            }
+            "names" => self.answer_names(body, &member.scope).await,
             _ => Err(Reason::BadMessage.because("nothing of that name is answered")),
         }
     }
@@ -111,8 +121,8 @@ impl Node {
             return Err(Reason::OtherKey.because("the keys of the sketch are others"));
         }
         if self.looks_on(&hello) {
-            let onlooker = self.members().look_on(hello, &self.agreed(from).scope);
-            let hello = self.hello_to(&onlooker).await;
+            let onlooker = self.members().look_on(hello, &Scope::All);
+            let hello = self.hello_for(Some(from), &Terms::open(), false, &onlooker.scope).await;
             return Ok(hello.map_err(|error| refused(&error))?.encode());
         }
         match self.members().let_in(from, hello.incarnation) {
@@ -134,8 +144,8 @@ impl Node {
         Ok(hello.map_err(|error| refused(&error))?.encode())
     }
 
-    /// Whether a hello is of one who only looks. It is told what is here and becomes no member: nothing is
-    /// counted on it, and it takes nobody's place. A member that neither sends nor takes for now has
+    /// Whether a hello is of one who only looks. It is told what is here, of all collections, though no
+    /// document, and becomes no member: nothing is counted on it, and it takes nobody's place. A member that neither sends nor takes for now has
     /// said another hello before, at the same start.
     fn looks_on(&self, hello: &Hello) -> bool {
         let member = self.members().member(hello.node);
@@ -194,6 +204,7 @@ impl Node {
         }
         let mut after = start.after;
         let mut changes = self.members().changes();
+        let mut ended = self.peers().ended();
         loop {
             let member = self.members().member(member.hello.node);
             let member = member.ok_or_else(|| Reason::Unknown.because("say hello first"))?;
@@ -215,6 +226,8 @@ impl Node {
                     () = news.changed() => continue,
                     _ = changes.changed() => continue,
                     () = time::sleep_until(until) => {}
+                    // The sender lives as long as this node.
+                    _ = ended.wait_for(|ended| *ended) => {}
                 }
             }
             return Ok(Batch { from: start.after, begins: start.begins, ..batch }.encode());
@@ -251,16 +264,13 @@ impl Node {
         Ok(told.map_err(|error| refused(&error))?.encode())
     }
 
-    async fn answer_names(&self, body: &[u8], member: &Member) -> Result<Vec<u8>, Refused> {
+    async fn answer_names(&self, body: &[u8], scope: &Scope) -> Result<Vec<u8>, Refused> {
         let mut ask = NamesAsk::decode(body).map_err(|error| bad(&error))?;
-        if ask.set != member.scope.set(self.ledger().key()) {
+        if ask.set != scope.set(self.ledger().key()) {
             return Err(Reason::NotShared.because("another set is shared"));
         }
-        if !self.agreed(member.hello.node).direction.sends() {
-            return Err(Reason::NotShared.because("nothing is told to this node"));
-        }
         ask.positions.truncate(POSITIONS_MAX);
-        let held = self.held_at(member.scope.clone(), ask.positions.clone()).await;
+        let held = self.held_at(scope.clone(), ask.positions.clone()).await;
         Ok(answer_names(&held.map_err(|error| refused(&error))?, &ask).encode())
     }
 }

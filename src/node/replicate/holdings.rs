@@ -5,22 +5,18 @@ use crate::{
     node::{Error, Node},
     store::Store,
     sync::{
-        Cell, Held, Holdings, POSITIONS_MAX, Parcel, Part, REPAIR_BYTES_MAX, Scope, SetId,
+        Cell, Held, Holdings, Lacking, POSITIONS_MAX, Parcel, Part, REPAIR_BYTES_MAX, Scope, SetId,
         SketchKey, Want,
     },
 };
 use bytes::Bytes;
 use std::{collections::BTreeMap, ops::ControlFlow, sync::Arc};
 
-/// Most bytes of changes of one document in one message: with what else may be in it, within the bounds of
-/// bodies.
-const PARCEL_BYTES_MAX: usize = 48 << 20;
-
 /// What was read of a store.
 #[derive(Debug, Default)]
 pub(super) struct Fetched {
     at: BTreeMap<u64, Vec<(Name, Version)>>,
-    changes: BTreeMap<Name, Vec<u8>>,
+    changes: BTreeMap<Name, Lacking>,
     positions: usize,
 }
 
@@ -28,6 +24,14 @@ impl Fetched {
     /// For how many positions, from the first on, everything was read.
     pub(super) fn positions(&self) -> usize {
         self.positions
+    }
+
+    /// The documents of which a part was read, as those want them who hold it.
+    pub(super) fn rest(&self) -> Vec<Want> {
+        let rest = self.changes.iter().filter_map(|(name, lacking)| {
+            Some(Want { id: name.id(), seen: lacking.then.clone()? })
+        });
+        rest.collect()
     }
 }
 
@@ -38,7 +42,7 @@ impl Holdings for Fetched {
         Ok(self.at.get(&position).cloned().unwrap_or_default())
     }
 
-    fn changes(&self, name: &Name, _: &Version) -> Result<Vec<u8>, Error> {
+    fn changes(&self, name: &Name, _: &Version) -> Result<Lacking, Error> {
         Ok(self.changes.get(name).cloned().unwrap_or_default())
     }
 }
@@ -111,41 +115,45 @@ impl Node {
                 if seen == version {
                     continue;
                 }
-                let changes = self.lacking(&name, seen).await?;
-                bytes += changes.len();
-                fetched.changes.insert(name, changes);
+                let lacking = self.lacking(&name, seen).await?;
+                bytes += lacking.changes.len();
+                fetched.changes.insert(name, lacking);
             }
         }
         Ok(fetched)
     }
 
-    /// The changes of a document that a version has not seen; nothing of one that cannot be read, or of
-    /// which that is more than a message carries.
+    /// The changes of a document that a version has not seen, or a part of them; nothing of one that cannot
+    /// be read.
     ///
     /// # Errors
     /// `Stalled`, `Stopping`.
-    pub(super) async fn lacking(&self, name: &Name, seen: Version) -> Result<Vec<u8>, Error> {
+    pub(super) async fn lacking(&self, name: &Name, seen: Version) -> Result<Lacking, Error> {
+        let bytes_max = self.options().parcel_bytes_max;
         if seen.is_empty() {
             let (store, of) = (Arc::clone(self.store()), name.clone());
             let stored = self.blocking(move || Ok(store.document(&of)?)).await;
             if let Ok(stored) = stored {
                 let chunks = stored.map_or_else(Vec::new, |stored| stored.chunks);
-                return Ok(packed(name, &chunks).unwrap_or_default());
+                if let Some(changes) = packed(&chunks, bytes_max) {
+                    return Ok(Lacking { changes, then: None });
+                }
             }
         }
         // Whoever loads a document that is damaged puts it into quarantine, and it is asked of a peer.
-        match self.changes_since(name, seen).await {
-            Ok(reading) => Ok(packed(name, &[reading.body]).unwrap_or_default()),
+        match self.changes_within(name, seen, bytes_max).await {
+            Ok((changes, then)) => Ok(Lacking { changes, then }),
             Err(error @ (Error::Stalled | Error::Stopping)) => Err(error),
             // One bad document is one bad document.
             Err(error) => {
                 tracing::error!(document = %name.id(), %error, "cannot be sent to a peer");
-                Ok(Vec::new())
+                Ok(Lacking::default())
             }
         }
     }
 
-    /// The documents that somebody wants, as parcels: as many as fit, and how many of the wants that is.
+    /// The documents that somebody wants, as parcels: as many as fit, how many of the wants that is, and what
+    /// of these is wanted then.
     ///
     /// # Errors
     /// `Internal`, `Stopping`.
@@ -153,8 +161,8 @@ impl Node {
         &self,
         scope: &Scope,
         wants: &[Want],
-    ) -> Result<(Vec<Parcel>, usize), Error> {
-        let (mut parcels, mut bytes, mut done) = (Vec::new(), 0, 0);
+    ) -> Result<(Vec<Parcel>, usize, Vec<Want>), Error> {
+        let (mut parcels, mut bytes, mut done, mut rest) = (Vec::new(), 0, 0, Vec::new());
         for want in wants {
             if REPAIR_BYTES_MAX <= bytes {
                 break;
@@ -167,24 +175,21 @@ impl Node {
             if head.quarantined || !scope.holds(collection) {
                 continue;
             }
-            let changes = self.lacking(&name, want.seen.clone()).await?;
+            let Lacking { changes, then } = self.lacking(&name, want.seen.clone()).await?;
             bytes += changes.len();
+            rest.extend(then.map(|seen| Want { id, seen }));
             if !changes.is_empty() {
                 parcels.push(Parcel { name, version: head.version, changes });
             }
         }
-        Ok((parcels, done))
+        Ok((parcels, done, rest))
     }
 }
 
-/// Changes of a document as a parcel carries them; `None`: they are too many.
-pub(super) fn packed(name: &Name, changes: &[Bytes]) -> Option<Vec<u8>> {
+/// Changes of a document as a parcel carries them; `None`: they are too many for one.
+pub(super) fn packed(changes: &[Bytes], bytes_max: usize) -> Option<Vec<u8>> {
     let bytes: usize = changes.iter().map(Bytes::len).sum();
-    if bytes <= PARCEL_BYTES_MAX {
-        return Some(changes.concat());
-    }
-    tracing::error!(document = %name.id(), bytes, "larger than what can be sent to a peer");
-    None
+    (bytes <= bytes_max).then(|| changes.concat())
 }
 
 fn held_at(

@@ -45,7 +45,7 @@ pub(super) struct Unpacked {
     /// Documents of which nothing was taken that came.
     pub(super) refused: Vec<DocumentId>,
     /// Documents some of whose changes wait for others.
-    waits: Vec<DocumentId>,
+    pub(super) waits: Vec<DocumentId>,
 }
 
 /// Batches of one member are taken one after the other, in the order of its feed.

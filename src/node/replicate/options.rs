@@ -76,6 +76,9 @@ pub enum PeerError {
          --cluster-secret-file"
     )]
     NeedsSecret(Url),
+    /// Another peer listens there.
+    #[error("the peer {0} has this URL")]
+    SameUrl(PeerName),
     /// The configuration has one of that name.
     #[error(
         "this peer is in the node's configuration, or was named with --peer: it is changed there, \

@@ -95,11 +95,12 @@ fn tell(
     }
     let parcel = |changes: &[Bytes]| {
         let (name, version) = (entry.name.clone(), entry.version.clone());
-        Some(Parcel { changes: packed(&name, changes)?, name, version })
+        Some(Parcel { changes: packed(changes, node.options().parcel_bytes_max)?, name, version })
     };
     let mut offers = false;
     let mut bytes = 0;
-    // What cannot be sent is offered: whoever wants it is then known to lack it.
+    // What does not go in one message, or cannot be sent, is offered: it is wanted in parts then, or is known
+    // to be lacking.
     if entry.seq <= whole_until {
         let stored = store.document(&entry.name).ok().flatten();
         let whole = stored.and_then(|stored| {

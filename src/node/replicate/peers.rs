@@ -83,6 +83,11 @@ pub struct PeerStatus {
     pub unsettled: Vec<(u64, &'static str)>,
 }
 
+impl PeerStatus {
+    /// Why a difference is not settled that changes are not to settle: they go one way alone.
+    pub const ONE_WAY: &'static str = "one way";
+}
+
 /// A peer.
 #[derive(Debug)]
 pub(in crate::node) struct Peer {
@@ -102,6 +107,8 @@ pub(in crate::node) struct Peer {
 #[derive(Debug, Default)]
 struct Known {
     node: Option<NodeId>,
+    /// The node that is attended by this peer.
+    claims: Option<NodeId>,
     state: State,
     contact_unix_ms: Option<u64>,
     error: Option<(&'static str, String)>,
@@ -170,6 +177,11 @@ impl Peer {
         tracing::warn!(peer = %self.options.name, why, "a peer is not talked to");
         let mut known = self.lock();
         (known.state, known.error) = (State::Down, Some((code, why)));
+    }
+
+    /// It is attended as the node that it was claimed to be no more.
+    pub(super) fn release(&self) {
+        self.lock().claims = None;
     }
 
     /// It was met, whether or not it answers for long. Gives which other node it was before.
@@ -345,6 +357,8 @@ pub(in crate::node) struct Peers {
     changed: watch::Sender<u64>,
     /// Held by whoever changes the roster.
     changing: sync::Mutex<()>,
+    /// Whether this node is about to stop: nobody waits for its feed then.
+    ended: watch::Sender<bool>,
 }
 
 #[derive(Debug, Default)]
@@ -372,6 +386,16 @@ impl Peers {
         }
         drop(roster);
         self.tell();
+    }
+
+    /// Whether nobody shall wait for the feed any more.
+    pub(super) fn ended(&self) -> watch::Receiver<bool> {
+        self.ended.subscribe()
+    }
+
+    /// Says whether somebody may.
+    pub(super) fn set_ended(&self, ended: bool) {
+        self.ended.send_replace(ended);
     }
 
     /// Waits until there is a roster.
@@ -431,6 +455,20 @@ impl Peers {
         for peer in self.all().iter().filter(|peer| peer.node() == Some(node)) {
             peer.hello.notify_waiters();
         }
+    }
+
+    /// Attends a node by one peer alone.
+    ///
+    /// # Errors
+    /// The name of another one by which it is attended.
+    pub(super) fn claim(&self, peer: &Arc<Peer>, node: NodeId) -> Result<(), PeerName> {
+        let roster = self.lock();
+        let others = roster.peers.values().filter(|other| !Arc::ptr_eq(other, peer));
+        if let Some(other) = { others }.find(|other| other.lock().claims == Some(node)) {
+            return Err(other.options.name.clone());
+        }
+        peer.lock().claims = Some(node);
+        Ok(())
     }
 
     /// One that is this node, if there is one.

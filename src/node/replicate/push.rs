@@ -158,19 +158,22 @@ impl Session {
 
     /// Sends what the peer wants of what it was offered. Gives what it lacks all the same.
     async fn give(&self, wants: Vec<Want>) -> Result<Vec<DocumentId>, End> {
-        let (mut wants, mut lacks) = (&wants[..], Vec::new());
+        let (mut wants, mut lacks) = (wants, Vec::new());
         while !wants.is_empty() {
             let scope = self.member()?.scope;
-            let (parcels, done) = self.node.parcels(&scope, wants).await?;
+            let (parcels, done, mut rest) = self.node.parcels(&scope, &wants).await?;
             let sent = |id| parcels.iter().any(|parcel| parcel.name.id() == id);
-            let unsent = wants[..done].iter().map(|want| want.id).filter(|id| !sent(*id));
+            let unsent = wants.drain(..done).map(|want| want.id).filter(|id| !sent(*id));
             lacks.extend(unsent);
-            wants = &wants[done..];
             if !parcels.is_empty() {
                 let batch = Batch { relayed: parcels, ..Batch::default() };
                 let told = self.ask("/_peer/push", batch.encode(), ANSWER_TIME).await?;
-                lacks.extend(Taken::decode(&told)?.lacks);
+                let refused = Taken::decode(&told)?.lacks;
+                rest.retain(|want| !refused.contains(&want.id));
+                lacks.extend(refused);
             }
+            // One part of a document follows the other.
+            wants.splice(..0, rest);
         }
         Ok(lacks)
     }
@@ -235,13 +238,19 @@ impl Session {
                 let why = "documents that were not asked for".to_owned();
                 return Err(peer::Error::Senseless(why).into());
             }
-            let done = usize::try_from(told.positions).unwrap_or(usize::MAX).min(asked.len());
+            let mut done = usize::try_from(told.positions).unwrap_or(usize::MAX).min(asked.len());
             let from = Source { node: self.id, made: false };
+            let mut goes_on = false;
             if self.peer.terms.direction.takes() {
                 let unpacked = self.node.unpack(told.parcels.clone(), from).await?;
+                goes_on = unpacked.refused.is_empty() && unpacked.waits.is_empty();
                 for document in unpacked.refused {
                     self.peer.explain(position(document), "refused");
                 }
+            }
+            if done == 0 && !goes_on {
+                // Of a large document a part is told, and nothing came of it: so it would be again.
+                done = 1;
             }
             if giving == Giving::Back {
                 let held = ask.held[..done].to_vec();
@@ -270,7 +279,10 @@ impl Session {
             if !back.is_empty() {
                 let batch = Batch { relayed: back, ..Batch::default() };
                 let told = self.ask("/_peer/push", batch.encode(), ANSWER_TIME).await?;
-                Taken::decode(&told)?;
+                let refused = Taken::decode(&told)?.lacks;
+                let mut rest = fetched.rest();
+                rest.retain(|want| !refused.contains(&want.id));
+                self.give(rest).await?;
             }
             ask.held = rest;
         }

@@ -43,6 +43,7 @@ impl Node {
     ) {
         let mut changes = self.peers().changes();
         self.call_the_roll(configured);
+        self.peers().set_ended(false);
         let mut attended = BTreeMap::new();
         let mut stop = pin!(stop);
         loop {
@@ -55,6 +56,7 @@ impl Node {
                 _ = changes.changed() => {}
             }
         }
+        self.peers().set_ended(true);
         for (_, task) in attended.values_mut() {
             task.shutdown().await;
         }
@@ -141,7 +143,7 @@ impl Node {
     /// Adds a peer to the roster, or changes one that was added, durably.
     ///
     /// # Errors
-    /// `NeedsSecret`, `Configured`, `TooMany`; `Node` as [`Node::write`].
+    /// `NeedsSecret`, `Configured`, `TooMany`, `SameUrl`; `Node` as [`Node::write`].
     pub async fn put_peer(&self, options: PeerOptions) -> Result<PeerPut, PeerError> {
         options.check(&self.options().secret)?;
         self.peers().begun().await;
@@ -160,6 +162,13 @@ impl Node {
             None if ADDED_MAX <= self.peers().added() => return Err(PeerError::TooMany),
             None => PeerPut::Added,
         };
+        let mut others = self.peers().all().into_iter();
+        let twin = |other: &Arc<Peer>| {
+            other.options.name != options.name && other.options.url == options.url
+        };
+        if let Some(other) = others.find(twin) {
+            return Err(PeerError::SameUrl(other.options.name.clone()));
+        }
         self.keep_peer(options.name.clone(), Some(&options)).await?;
         tracing::info!(peer = %options.name, url = %options.url, ?put, "a peer was put");
         self.peers().put(Peer::new(options, self.ledger().key(), false));

@@ -1,6 +1,7 @@
 //! A round: what differs from a peer, and its repair.
 
 use super::{
+    peers::PeerStatus,
     push::Giving,
     session::{ANSWER_TIME, End, Session},
 };
@@ -109,7 +110,7 @@ impl Session {
     async fn settle(&self, slice: &Slice, found: &[Difference]) -> Result<(), End> {
         let both = self.sends() && self.peer.terms.direction.takes();
         let found: Vec<(u64, u64)> = found.iter().map(|one| (one.position, one.by)).collect();
-        let why = if both { "not settled yet" } else { "one way" };
+        let why = if both { "not settled yet" } else { PeerStatus::ONE_WAY };
         let positions = self.peer.to_settle(slice, &found, why);
         self.peer.repaired.add(positions.len() as u64);
         if !positions.is_empty() {

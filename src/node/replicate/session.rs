@@ -65,13 +65,13 @@ impl From<DecodeError> for End {
 
 impl From<Error> for End {
     fn from(error: Error) -> Self {
-        Self::Failed(peer::Error::Senseless(format!("it cannot be taken here: {error}")))
+        Self::Failed(peer::Error::Here(error.to_string()))
     }
 }
 
 impl Node {
-    /// Waits until so many peers hold a document as it is now, durably, or for a time; gives how many do. It
-    /// does not wait for peers that there are not.
+    /// Waits until so many peers hold a document as it is now, durably, or for a time; gives how many do. Peers
+    /// are those to which this node pushes; it waits for as many as there are.
     ///
     /// # Errors
     /// `Internal`.
@@ -89,7 +89,7 @@ impl Node {
         let until = Instant::now() + wait;
         loop {
             let (sharing, confirmed) = self.members().confirmed(collection, id, seq);
-            if count <= confirmed || sharing < count {
+            if count.min(sharing) <= confirmed {
                 return Ok(confirmed);
             }
             tokio::select! {
@@ -187,9 +187,13 @@ pub(super) async fn attend(node: Node, peer: Arc<Peer>, client: Client) {
             Ok(session) => {
                 let end = session.run(changes).await;
                 node.members().link(session.id, false);
+                peer.release();
                 end
             }
-            Err(end) => end,
+            Err(end) => {
+                peer.release();
+                end
+            }
         };
         if BEAT < began.elapsed() {
             pause = PAUSE_MIN;
@@ -236,6 +240,7 @@ async fn greet(node: &Node, peer: &Arc<Peer>, client: &Client) -> Result<Session
     if let Some(before) = peer.meet(id) {
         node.part(before);
     }
+    node.peers().claim(peer, id).map_err(peer::Error::SameNode)?;
     members.meet(id, peer.terms.clone());
     let kept = node.kept_cursor(id).await?;
     let member = members.greet(hello, &peer.terms.scope, kept);
