@@ -167,6 +167,8 @@ fn a_full_disk_refuses_writes_and_takes_them_again_by_itself() {
     stuff(&process, &alien);
     let refused = put(&mut process.client(), next, &mut acknowledged);
     assert_eq!(refused, (507, "disk_full".to_owned()));
+    let status = process.client().send("GET", "/v1/_status", &[], b"").unwrap().json();
+    assert!(status["read_only"].as_str().is_some_and(|why| why.contains("full")), "{status}");
     fs::remove_file(&alien).unwrap();
     let next = resume(&process, next + 1, &mut acknowledged);
     check(&process, &acknowledged);

@@ -139,6 +139,11 @@ impl Node {
         self.peers().wake(from);
         let terms = self.agreed(from);
         let kept = self.kept_cursor(from).await.map_err(|error| refused(&error))?;
+        let before = self.members().member(from).map(|before| before.hello.incarnation);
+        let is_ours = self.peers().of(from).is_some();
+        if before != Some(hello.incarnation) && !is_ours {
+            tracing::info!(node = %from, "a node is there that names this one as its peer");
+        }
         let member = self.members().greet(hello, &terms.scope, kept);
         let hello = self.hello_to(&member).await;
         Ok(hello.map_err(|error| refused(&error))?.encode())
