@@ -22,6 +22,9 @@ const MEMBERS_MAX: usize = 1024;
 /// Most starts of nodes whose requests are told from repeated ones; the last are.
 const STARTS_MAX: usize = 4096;
 
+/// Who has not asked for the feed for so long does not ask for it any more.
+const ASKS_TIME: Duration = Duration::from_secs(45);
+
 /// How often it is told at most that a request is not sealed by a member.
 const UNSEALED_PAUSE: Duration = Duration::from_secs(60);
 
@@ -87,6 +90,8 @@ pub(super) struct Member {
     pub(super) tells_whole: u64,
     /// This node pushes to it, and the last push was taken.
     pub(super) linked: bool,
+    /// When it asked for this node's feed last, if it does so.
+    asked: Option<Instant>,
     /// The batches of its feed that are being taken.
     turns: Arc<Turns>,
 }
@@ -106,6 +111,7 @@ impl Member {
             told_whole: 0,
             tells_whole: 0,
             linked: false,
+            asked: None,
             turns: Arc::default(),
         }
     }
@@ -133,6 +139,13 @@ impl Member {
         (self.acknowledged, self.since, self.equal) = (0, 0, 0);
         (self.told_whole, self.tells_whole) = (0, 0);
         self.lacks.clear();
+        self.asked = None;
+    }
+
+    /// Whether it hears what is written here: it is pushed to, or asks for the feed.
+    fn hears(&self) -> bool {
+        let asks = self.asked.is_some_and(|asked| asked.elapsed() < ASKS_TIME);
+        (self.linked || asks) && self.hello.takes
     }
 }
 
@@ -396,6 +409,23 @@ impl Members {
         self.acknowledged.send_modify(|count| *count += 1);
     }
 
+    /// A member asks for this node's feed. `taken`: up to where it holds what it was told since it began to
+    /// ask, but for what it `lacks`; none: it begins, behind a seq, up to another one by whole documents.
+    pub(super) fn ask(
+        &self,
+        node: NodeId,
+        (after, whole_until): (u64, u64),
+        taken: Option<u64>,
+        lacks: &[DocumentId],
+    ) {
+        let mut asked = None;
+        self.update(node, |member| asked = member.asked.replace(Instant::now()));
+        match taken.filter(|_| asked.is_some()) {
+            Some(seq) => self.acknowledge(node, seq, lacks),
+            None => self.tell_from(node, after, whole_until),
+        }
+    }
+
     /// Told whenever a member has acknowledged something.
     pub(super) fn acknowledgements(&self) -> watch::Receiver<u64> {
         self.acknowledged.subscribe()
@@ -405,9 +435,7 @@ impl Members {
     /// taken it in up to `seq`, a document of it included.
     pub(super) fn confirmed(&self, collection: u64, id: DocumentId, seq: u64) -> (usize, usize) {
         let known = self.lock();
-        let share = |member: &&Member| {
-            member.linked && member.hello.takes && member.scope.holds(collection)
-        };
+        let share = |member: &&Member| member.hears() && member.scope.holds(collection);
         let sharing: Vec<&Member> = known.members.values().filter(share).collect();
         let has = |member: &&&Member| member.has(id, seq);
         (sharing.len(), sharing.iter().filter(has).count())
@@ -419,6 +447,7 @@ impl Members {
         self.update(node, |member| {
             changed = member.linked != linked;
             member.linked = linked;
+            member.asked = member.asked.filter(|_| !linked);
         });
         if changed {
             self.tell();

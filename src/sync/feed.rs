@@ -67,7 +67,7 @@ pub struct Taken {
 }
 
 /// What was written since?
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pull {
     /// Where to go on; none: wherever the sender thinks best.
     pub after: Option<Cursor>,
@@ -75,6 +75,10 @@ pub struct Pull {
     pub whole_until: u64,
     /// How long to wait for something, in milliseconds.
     pub wait_ms: u32,
+    /// Up to where all that was told since the first question is held durably; none: this is the first.
+    pub taken: Option<u64>,
+    /// But for these documents, of what was told since the last question.
+    pub lacks: Vec<DocumentId>,
 }
 
 impl Batch {
@@ -159,6 +163,8 @@ impl Pull {
         writer.option(self.after, Writer::cursor);
         writer.u64(self.whole_until);
         writer.u32(self.wait_ms);
+        writer.option(self.taken, Writer::u64);
+        writer.list(&self.lacks, |writer, id| writer.id(*id));
         writer.end()
     }
 
@@ -172,6 +178,8 @@ impl Pull {
             after: reader.option(Reader::cursor)?,
             whole_until: reader.u64()?,
             wait_ms: reader.u32()?,
+            taken: reader.option(Reader::u64)?,
+            lacks: reader.list(16, Reader::id)?,
         };
         reader.end(pull)
     }
@@ -236,13 +244,22 @@ mod tests {
         assert_eq!(taken.encode(), golden);
         assert_eq!(Taken::decode(&golden), Ok(taken));
         let cursor = Cursor { incarnation: IncarnationId::from_bytes([2; 16]), seq: 3 };
-        let pull = Pull { after: Some(cursor), whole_until: 5, wait_ms: 4 };
+        let pull = Pull {
+            after: Some(cursor),
+            whole_until: 5,
+            wait_ms: 4,
+            taken: Some(6),
+            lacks: vec![id(7)],
+        };
         let golden = [
             &[1, 15, 1][..],
             &[2; 16],
             &[3, 0, 0, 0, 0, 0, 0, 0],
             &[5, 0, 0, 0, 0, 0, 0, 0],
             &[4, 0, 0, 0],
+            &[1, 6, 0, 0, 0, 0, 0, 0, 0],
+            &[1, 0, 0, 0],
+            &[7; 16],
         ]
         .concat();
         assert_eq!(pull.encode(), golden);

@@ -272,7 +272,8 @@ async fn a_member_that_lies_gets_answers_and_changes_nothing_else() {
         assert_eq!(told == Told::Other, other, "{ask:?}");
     }
     let after = Some(Cursor { incarnation: island.node.incarnation(), seq: u64::MAX });
-    let pull = Pull { after, whole_until: u64::MAX, wait_ms: 0 };
+    let pull =
+        Pull { after, whole_until: u64::MAX, wait_ms: 0, taken: Some(u64::MAX), lacks: Vec::new() };
     let told = Batch::decode(&liar.say("feed", pull.encode()).await).unwrap();
     assert!(told.begins, "a cursor past the end is none");
     let beat = Beat { seq: u64::MAX, told: u64::MAX, ..hello(9, 8).beat };

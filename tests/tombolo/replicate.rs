@@ -409,6 +409,42 @@ async fn a_write_is_known_to_be_held_by_as_many_peers_as_hold_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_only_asks_for_the_feed_is_known_to_hold_what_it_took() {
+    let (a, mut b) = (Island::new().await, Island::new().await);
+    // Two names of one foreign id: what is held by one is not taken by the other.
+    let id = DocumentId::from_bytes([0x41; 16]).to_bs58check();
+    let refused = format!("one/{id}");
+    a.put(&refused, "{}").await;
+    b.put(&format!("two/{id}"), "{}").await;
+    b.join(vec![a.peer()]);
+    let until = time::Instant::now() + SOON;
+    for number in 0.. {
+        let of = format!("first/{number}");
+        a.put(&of, "{}").await;
+        if a.node.replicated(&name(&of), 1, Duration::from_secs(1)).await == Ok(1) {
+            break;
+        }
+        assert!(time::Instant::now() < until);
+        time::sleep(Duration::from_millis(20)).await;
+    }
+    for key in 0..20 {
+        let of = format!("notes/{key}");
+        a.put(&of, "{}").await;
+        assert_eq!(a.node.replicated(&name(&of), 1, SOON).await, Ok(1));
+        assert!(b.all().await.contains_key(&name(&of)));
+    }
+    a.put(&refused, r#"{"again":1}"#).await;
+    a.put("notes/last", "{}").await;
+    assert_eq!(a.node.replicated(&name("notes/last"), 1, SOON).await, Ok(1));
+    assert_eq!(a.node.replicated(&name(&refused), 1, Duration::from_secs(1)).await, Ok(0));
+    b.stop().await;
+    a.put("notes/later", "{}").await;
+    let later = a.node.replicated(&name("notes/later"), 1, Duration::from_secs(1)).await;
+    assert_eq!(later, Ok(0), "nobody took it");
+    a.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn nodes_of_two_secrets_share_nothing_and_say_so() {
     let mut a = Island::new().await;
     let other = Arc::new(MemoryEngine::new());

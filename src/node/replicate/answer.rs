@@ -168,12 +168,16 @@ impl Node {
             let cursor = Cursor { seq: beat.told, ..cursor };
             self.advance(from, cursor).await.map_err(|error| refused(&error))?;
         }
+        let hello = self.hello_to(member).await.map_err(|error| refused(&error))?;
+        let mine = hello.beat;
         self.members().update(from, |member| {
+            if beat.set == mine.set && beat.root == mine.root {
+                member.set_equal(mine.seq);
+            }
             let state = member.hello.beat.state;
             member.hello.beat = Beat { state, ..beat };
         });
-        let hello = self.hello_to(member).await.map_err(|error| refused(&error))?;
-        Ok(hello.beat.encode())
+        Ok(mine.encode())
     }
 
     async fn answer_push(&self, body: &[u8], member: &Member) -> Result<Vec<u8>, Refused> {
@@ -206,6 +210,12 @@ impl Node {
         let mut start = self.start_for(&asking);
         if !start.begins {
             start.whole_until = pull.whole_until;
+        }
+        if !member.linked {
+            let from = (start.after, start.whole_until);
+            // It holds no more than there is.
+            let taken = pull.taken.map(|seq| seq.min(self.store().last_seq()));
+            self.members().ask(member.hello.node, from, taken, &pull.lacks);
         }
         let mut after = start.after;
         let mut changes = self.members().changes();

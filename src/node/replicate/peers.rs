@@ -305,7 +305,8 @@ impl Peer {
             bytes_sent: sum.bytes_sent,
             bytes_received: sum.bytes_received,
             messages: self.wire.messages(),
-            in_sync: known.in_sync,
+            // What it has not acknowledged it may lack.
+            in_sync: known.in_sync.filter(|same| !same || lag_documents == 0),
             rounds: self.rounds.value(),
             repaired: self.repaired.value(),
             audits: self.audits.value(),

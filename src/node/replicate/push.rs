@@ -3,7 +3,7 @@
 use super::{
     holdings::held,
     outbox::{BYTES_MAX, Start},
-    session::{ANSWER_TIME, End, Session},
+    session::{ANSWER_TIME, End, Session, Took},
 };
 use crate::{
     ident::{Cursor, DocumentId},
@@ -21,9 +21,12 @@ use futures_util::{
     stream::FuturesOrdered,
 };
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     convert::Infallible,
-    sync::atomic::{AtomicUsize, Ordering},
+    sync::{
+        MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 use tokio::time;
@@ -32,6 +35,10 @@ use tokio::time;
 const REWINDS_MAX: u32 = 16;
 /// Most batches that are on their way to a peer at once.
 const IN_FLIGHT_MAX: usize = 2;
+/// Most documents of which the peer is told with one question that they did not come.
+const LACKS_MAX: usize = 4096;
+/// Most parts of documents in a row.
+const PARTS_MAX: u32 = 4096;
 /// How long a peer waits with the answer where nothing was written.
 const WAIT: Duration = Duration::from_secs(20);
 /// How often it is looked whether a peer pushes its feed, which then is not asked for.
@@ -190,7 +197,10 @@ impl Session {
                 let (end, to, whole_until) = (batch.end, batch.to, batch.whole_until);
                 let take = async {
                     let taken = self.node.take_batch(self.id, self.start, batch).await?;
-                    self.fetch_wanted(taken.wants).await
+                    let is_taken = to <= taken.acknowledged;
+                    let lacks = [taken.lacks, self.fetch_wanted(taken.wants).await?].concat();
+                    self.take_note(is_taken.then_some(to), lacks);
+                    Ok(())
                 };
                 if end || self.member()?.hello.sends {
                     take.await?;
@@ -206,26 +216,55 @@ impl Session {
 
     async fn ask_for_feed(&self, after: Option<Cursor>, whole_until: u64) -> Result<Bytes, End> {
         let wait_ms = u32::try_from(WAIT.as_millis()).unwrap_or(u32::MAX);
-        let pull = Pull { after, whole_until, wait_ms };
+        let (taken, lacks) = {
+            let mut took = self.took();
+            (took.seq, std::mem::take(&mut took.lacks))
+        };
+        let pull = Pull { after, whole_until, wait_ms, taken, lacks };
         Ok(self.ask("/_peer/feed", pull.encode(), WAIT + ANSWER_TIME).await?)
     }
 
-    /// Asks for what is wanted of what was offered.
-    async fn fetch_wanted(&self, wants: Vec<Want>) -> Result<(), End> {
+    /// Takes note of how far the feed was taken in that was asked for, but for some documents; none: not as
+    /// it should.
+    fn take_note(&self, seq: Option<u64>, mut lacks: Vec<DocumentId>) {
+        let mut took = self.took();
+        took.lacks.append(&mut lacks);
+        took.seq = seq;
+        if LACKS_MAX < took.lacks.len() {
+            // Then as if it was asked for the first time.
+            *took = Took::default();
+        }
+    }
+
+    fn took(&self) -> MutexGuard<'_, Took> {
+        // Nothing in it panics half way.
+        self.took.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Asks for what is wanted of what was offered. Gives what did not come.
+    async fn fetch_wanted(&self, wants: Vec<Want>) -> Result<Vec<DocumentId>, End> {
+        let mut lacks = Vec::new();
         for wants in wants.chunks(POSITIONS_MAX) {
             let mut at: BTreeMap<u64, Vec<_>> = BTreeMap::new();
             for Want { id, seen } in wants {
                 at.entry(position(*id)).or_default().push((*id, seen.clone()));
             }
             let positions: Vec<u64> = at.keys().copied().collect();
-            self.repair(positions, Giving::Nothing).await?;
+            let came = self.repair(positions, Giving::Nothing).await?;
+            lacks.extend(wants.iter().map(|want| want.id).filter(|id| !came.contains(id)));
         }
-        Ok(())
+        Ok(lacks)
     }
 
-    /// Makes what is held at positions equal on both sides, as far as changes go both ways.
-    pub(super) async fn repair(&self, positions: Vec<u64>, giving: Giving) -> Result<(), End> {
-        let mut left = &positions[..];
+    /// Makes what is held at positions equal on both sides, as far as changes go both ways. Gives the
+    /// documents of which all came that the peer told.
+    pub(super) async fn repair(
+        &self,
+        positions: Vec<u64>,
+        giving: Giving,
+    ) -> Result<BTreeSet<DocumentId>, End> {
+        let mut came = BTreeSet::new();
+        let (mut left, mut parts) = (&positions[..], 0);
         while !left.is_empty() {
             let scope = self.member()?.scope;
             let set = scope.set(self.node.ledger().key());
@@ -244,12 +283,21 @@ impl Session {
             if self.peer.terms.direction.takes() {
                 let unpacked = self.node.unpack(told.parcels.clone(), from).await?;
                 goes_on = unpacked.refused.is_empty() && unpacked.waits.is_empty();
+                let brought = told.parcels.iter().filter(|parcel| !parcel.changes.is_empty());
+                came.extend(brought.map(|parcel| parcel.name.id()));
+                for document in unpacked.refused.iter().chain(&unpacked.waits) {
+                    came.remove(document);
+                }
                 for document in unpacked.refused {
                     self.peer.explain(position(document), "refused");
                 }
             }
-            if done == 0 && !goes_on {
-                // Of a large document a part is told, and nothing came of it: so it would be again.
+            // Of a large document a part is told. Where nothing comes of it, so it would be again.
+            parts = if done == 0 { parts + 1 } else { 0 };
+            if done == 0 && (!goes_on || PARTS_MAX <= parts) {
+                for parcel in &told.parcels {
+                    came.remove(&parcel.name.id());
+                }
                 done = 1;
             }
             if giving == Giving::Back {
@@ -258,7 +306,7 @@ impl Session {
             }
             left = &left[done..];
         }
-        Ok(())
+        Ok(came)
     }
 
     /// Sends what the peer's answer shows it to lack, in as many messages as that takes.

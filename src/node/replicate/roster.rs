@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     ident::{NodeId, PeerName},
-    node::{Error, Node, shard::Apart},
+    node::{Error, Node, members::Member, shard::Apart},
     peer::Client,
 };
 use std::{collections::BTreeMap, pin::pin, sync::Arc};
@@ -221,8 +221,9 @@ impl Node {
         let last = self.store().last_seq();
         let member = peer.node().and_then(|node| self.members().member(node));
         let sends = peer.terms.direction.sends();
+        let shares = |member: &Member| sends && !member.scope.is_empty();
         let lag =
-            member.filter(|_| sends).map_or(0, |member| last.saturating_sub(member.acknowledged));
+            member.filter(shares).map_or(0, |member| last.saturating_sub(member.acknowledged));
         let twin = peer.node().and_then(|node| self.members().clone_of(node));
         peer.status(lag, twin)
     }

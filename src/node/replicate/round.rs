@@ -118,7 +118,8 @@ impl Session {
             tracing::info!(differ, %peer, "documents differ from a peer's");
         }
         let giving = if self.sends() { Giving::Back } else { Giving::Nothing };
-        self.repair(positions, giving).await
+        self.repair(positions, giving).await?;
+        Ok(())
     }
 
     /// Whether something may be on its way in the feed of either side.

@@ -2,7 +2,7 @@
 
 use super::{peers::Peer, round::Weather};
 use crate::{
-    ident::{IncarnationId, Name, NodeId},
+    ident::{DocumentId, IncarnationId, Name, NodeId},
     node::{
         Error, Node,
         members::{Entry, Member, Terms, below},
@@ -10,7 +10,12 @@ use crate::{
     peer::{self, Client},
     sync::{Beat, Cell, DecodeError, Hello, LINEAGE_MAX, Reason, Scope, SetId},
 };
-use std::{convert::Infallible, future::pending, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    future::pending,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 use tokio::{
     sync::watch,
     time::{self, Instant},
@@ -40,6 +45,16 @@ pub(super) struct Session {
     pub(super) id: NodeId,
     /// Which start of it.
     pub(super) start: IncarnationId,
+    /// What was taken of its feed, where that is asked for.
+    pub(super) took: Mutex<Took>,
+}
+
+/// Up to where all is held of what a peer told since this session began to ask, but for some documents.
+#[derive(Debug, Default)]
+pub(super) struct Took {
+    pub(super) seq: Option<u64>,
+    /// Those of which the peer has yet to be told.
+    pub(super) lacks: Vec<DocumentId>,
 }
 
 /// Why a session ends.
@@ -70,8 +85,8 @@ impl From<Error> for End {
 }
 
 impl Node {
-    /// Waits until so many peers hold a document as it is now, durably, or for a time; gives how many do. Peers
-    /// are those to which this node pushes; it waits for as many as there are.
+    /// Waits until so many peers hold a document as it is now, durably, or for a time; gives how many do. It
+    /// waits for as many as there are: those that are pushed to, and those that ask for the feed.
     ///
     /// # Errors
     /// `Internal`.
@@ -251,7 +266,8 @@ async fn greet(node: &Node, peer: &Arc<Peer>, client: &Client) -> Result<Session
     peer.heard(id, node.ambient().unix_ms());
     node.sum_up(&member.scope).await?;
     let start = member.hello.incarnation;
-    Ok(Session { node: node.clone(), peer: Arc::clone(peer), client: client.clone(), id, start })
+    let (node, peer, client) = (node.clone(), Arc::clone(peer), client.clone());
+    Ok(Session { node, peer, client, id, start, took: Mutex::default() })
 }
 
 impl Session {
