@@ -31,8 +31,9 @@ test: format lint unit ## Everything that CI runs
 format:
 	@$(STEP) 'format'; cargo fmt --check
 
+# As tests are built: what the compiler itself runs is compiled once for both.
 lint:
-	@$(STEP) 'lints'; $(SETUP); cargo clippy --quiet --locked --all-targets -- -D warnings
+	@$(STEP) 'lints'; eval "$$(.ci/setup tests)"; cargo clippy --quiet --locked --all-targets -- -D warnings
 	@if cargo deny --version >/dev/null 2>&1; then \
 		$(STEP) 'licences, bans, sources'; cargo deny --locked check --hide-inclusion-graph bans licenses sources; \
 	else echo 'SKIPPED: licences, bans and sources (cargo install --locked cargo-deny)'; fi
