@@ -166,6 +166,8 @@ fn failure(url: &Url, error: &Error) -> Failure {
         Error::Status { .. } => refused(url, &format!("it is no node: it {error}")),
         Error::Unsealed => refused(url, "it is no node of this cluster: its answer has no seal"),
         Error::Refused(why) => refused(url, &format!("{}: {}", why.name(), why.text)),
-        _ => refused(url, &format!("{}: {error}", error.name())),
+        Error::TooLarge | Error::Coding(_) | Error::Decode(_) | Error::Senseless(_) => {
+            refused(url, &format!("{}: {error}", error.name()))
+        }
     }
 }

@@ -3,7 +3,7 @@
 use super::{
     Blame, Conflict, Delta, Edit, Form, Limits, Pointer, Refusal, RefusalKind, Stamp, Value, blame,
     conflict,
-    first::first_change,
+    first::{first_change, first_value},
     gate::{self, Verified},
     history::History,
     life,
@@ -325,6 +325,21 @@ impl Document {
         let wanted = told && edit.size() <= UNLOADED_BYTES_MAX;
         let change = wanted.then(|| first_change(map, &self.actor, stamp)).flatten();
         change.filter(|change| change.len() <= limits.change_operations_max)
+    }
+
+    /// Takes a change that a node of the cluster made, to an untouched document, if it is the one that a put
+    /// of a small object makes: that is known without loading it. `None`: it is another one.
+    pub(super) fn begin_with(&mut self, change: &Change, limits: &Limits) -> Option<Delta> {
+        let told = change.message().is_none_or(|message| !life::is_reserved(message));
+        let small = change.len().max(change.raw_bytes().len()) <= UNLOADED_BYTES_MAX;
+        if !told || !small || !self.history.is_empty() {
+            return None;
+        }
+        let value = first_value(change, limits.depth_max)?;
+        let json = (value.size() <= UNLOADED_BYTES_MAX).then(|| value.to_json(Form::Plain))?;
+        self.json_bytes = json.len();
+        self.filled = Some(json);
+        Some(self.begin(change.clone()))
     }
 
     fn begin(&mut self, first: Change) -> Delta {

@@ -1,17 +1,23 @@
-//! The first change of a document, made from its value alone.
+//! The first change of a document, made from its value alone, and its value, read from that change alone.
 //!
 //! Most documents are put once and not looked at again for a while. Automerge makes a change by
 //! making the document, which takes ten times as long as encoding the change. So here are its
 //! operations as Automerge's own transaction writes them, down to their order: level by level, the
 //! members of an object in byte order of their keys. `tests` hold the two to the same bytes.
+//!
+//! Likewise a change that another node made so need not be applied to be known: if it is, to the byte, what
+//! is made here from the value that it seems to write, it writes that value.
 
-use super::{Stamp, Value, place::scalar_of};
+use super::{
+    Stamp, Value,
+    place::{scalar_of, value_of},
+};
 use automerge::{
     ActorId, Change, ExpandedChange, ObjType, ScalarValue,
     legacy::{ElementId, Key, ObjectId, Op, OpId, OpType, SortedVec},
 };
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, HashMap, VecDeque},
     num::NonZeroU64,
 };
 
@@ -46,6 +52,90 @@ pub(super) fn first_change(
             author: None,
         })
     })
+}
+
+/// The object that a change gives to an untouched document, of a change that is just the one of
+/// [`first_change`]; `None` for all others, and for containers deeper than `depth_max`.
+pub(super) fn first_value(change: &Change, depth_max: usize) -> Option<Value> {
+    let value = read(change, depth_max)?;
+    let Value::Map(map) = &value else { return None };
+    let message = change.message().map(str::to_owned);
+    let stamp = Stamp { time_seconds: change.timestamp(), message };
+    let made = first_change(map, change.actor_id(), &stamp)?;
+    (made.raw_bytes() == change.raw_bytes()).then_some(value)
+}
+
+/// What a change seems to write.
+fn read(change: &Change, depth_max: usize) -> Option<Value> {
+    let actor = change.actor_id();
+    let mut read = vec![Read { kind: ObjType::Map, depth: 1, items: Vec::new() }];
+    let mut places = HashMap::from([(ObjectId::Root, 0)]);
+    for (counter, op) in (1..).zip(change.decode().operations) {
+        let place = *places.get(&op.obj)?;
+        let item = match op.action {
+            OpType::Make(kind) => {
+                let depth = read[place].depth + 1;
+                if depth_max < depth {
+                    return None;
+                }
+                places.insert(ObjectId::Id(OpId::new(counter, actor)), read.len());
+                read.push(Read { kind, depth, items: Vec::new() });
+                Item::Container(read.len() - 1)
+            }
+            OpType::Put(scalar) => Item::Scalar(value_of(&scalar)),
+            _ => return None,
+        };
+        read[place].items.push((op.key, item));
+    }
+    // What is in a container was made behind it.
+    let mut values: Vec<Option<Value>> = read.iter().map(|_| None).collect();
+    for (place, container) in read.into_iter().enumerate().rev() {
+        values[place] = Some(container.value(&mut values)?);
+    }
+    values.first_mut()?.take()
+}
+
+/// A container, as far as it is read.
+struct Read {
+    kind: ObjType,
+    depth: usize,
+    items: Vec<(Key, Item)>,
+}
+
+enum Item {
+    Scalar(Value),
+    Container(usize),
+}
+
+impl Read {
+    /// Its value. `values`: those of the containers in it.
+    fn value(self, values: &mut [Option<Value>]) -> Option<Value> {
+        let items = self.items.into_iter().map(|(key, item)| match item {
+            Item::Scalar(value) => Some((key, value)),
+            Item::Container(place) => Some((key, values.get_mut(place)?.take()?)),
+        });
+        match self.kind {
+            ObjType::Map => {
+                let member = |item: Option<(Key, Value)>| match item? {
+                    (Key::Map(key), value) => Some((key.to_string(), value)),
+                    (Key::Seq(_), _) => None,
+                };
+                items.map(member).collect::<Option<_>>().map(Value::Map)
+            }
+            ObjType::List => {
+                let element = |item: Option<(Key, Value)>| item.map(|(_, value)| value);
+                items.map(element).collect::<Option<_>>().map(Value::List)
+            }
+            ObjType::Text => {
+                let letter = |item: Option<(Key, Value)>| match item? {
+                    (_, Value::String(letter)) => Some(letter),
+                    _ => None,
+                };
+                items.map(letter).collect::<Option<_>>().map(Value::Text)
+            }
+            ObjType::Table => None,
+        }
+    }
 }
 
 /// A change in the making.
@@ -107,9 +197,15 @@ impl<'v> Making<'v> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::doc::standing::Standing;
-    use crate::doc::{Edit, Limits, task::Task};
-    use automerge::Automerge;
+    use crate::doc::{
+        Actor, Admitted, Document, Edit, Form, Limits, Room, Sender, life, standing::Standing,
+        task::Task,
+    };
+    use automerge::{
+        AutoCommit, Automerge, ROOT,
+        marks::{ExpandMark, Mark},
+        transaction::Transactable,
+    };
 
     /// The change as Automerge makes it.
     fn by_transaction(value: &Value, actor: &ActorId, stamp: &Stamp) -> Option<Change> {
@@ -123,6 +219,11 @@ mod tests {
         automerge.get_changes(&[]).into_iter().next()
     }
 
+    /// Without the difference of NaNs.
+    fn printed(value: &Value) -> String {
+        format!("{value:?}")
+    }
+
     fn check(value: &Value, stamp: &Stamp) {
         let Value::Map(map) = value else { panic!("not an object") };
         let actor = ActorId::from([7; 16]);
@@ -130,7 +231,14 @@ mod tests {
         let theirs = by_transaction(value, &actor, stamp);
         let bytes = |change: &Option<Change>| change.as_ref().map(|it| it.raw_bytes().to_vec());
         assert_eq!(bytes(&ours), bytes(&theirs), "{value:?}");
-        assert_eq!(ours.map(|it| it.hash()), theirs.map(|it| it.hash()));
+        let hash = |change: &Option<Change>| change.as_ref().map(Change::hash);
+        assert_eq!(hash(&ours), hash(&theirs));
+        if let Some(change) = ours {
+            let read = first_value(&change, 100);
+            assert_eq!(read.as_ref().map(printed), Some(printed(value)));
+            let depth = value.depth();
+            assert!(depth < 2 || first_value(&change, depth - 1).is_none());
+        }
     }
 
     fn text(random: &mut fastrand::Rng) -> String {
@@ -168,6 +276,96 @@ mod tests {
             let time_seconds = [0, -1, 1_763_856_000, i64::MAX, i64::MIN][round % 5];
             let stamp = Stamp { time_seconds, message: message[round % 3].clone() };
             check(&Value::Map(map(&mut random, 3)), &stamp);
+        }
+    }
+
+    /// What the gate makes of a change that begins a document.
+    fn admitted(change: &Change, sender: Sender) -> (Document, Admitted) {
+        let mut document = Document::new(Actor([9; 16]));
+        let room = Room { changes: 0, bytes: 0 };
+        let admitted =
+            document.admit(change.raw_bytes(), sender, room, &Limits::default()).unwrap();
+        (document, admitted)
+    }
+
+    #[test]
+    fn what_is_read_of_a_first_change_is_what_it_does() {
+        let mut random = fastrand::Rng::with_seed(2);
+        let limits = Limits::default();
+        let mut read = 0;
+        for round in 0..1_000 {
+            let actor = ActorId::from([[7; 16], [9; 16]][round % 2]);
+            let Some(change) = first_change(&map(&mut random, 3), &actor, &Stamp::default()) else {
+                continue;
+            };
+            let next = Edit::Put(Value::Map(map(&mut random, 3)));
+            let end = |sender| {
+                let (mut document, admitted) = admitted(&change, sender);
+                let filled = document.is_filled();
+                let shown = [Form::Plain, Form::Typed].map(|form| document.render(form, None));
+                let stored = (document.save(), document.standing());
+                document.edit(&next, None, &Stamp::default(), &limits).unwrap();
+                (filled, (admitted, shown, stored, document.save()))
+            };
+            let [(by_member, one), (by_stranger, other)] =
+                [Sender::Member, Sender::Stranger].map(end);
+            assert_eq!(one, other);
+            assert!(!by_stranger);
+            read += u32::from(by_member);
+        }
+        assert!(600 < read, "{read}");
+    }
+
+    #[test]
+    fn a_change_that_is_another_one_is_not_read() {
+        let edited = |edit: &dyn Fn(&mut AutoCommit)| {
+            let mut automerge = AutoCommit::new().with_actor(ActorId::from([7; 16]));
+            edit(&mut automerge);
+            automerge.get_changes(&[]).remove(0)
+        };
+        let said = |message: &str| {
+            let stamp = Stamp { time_seconds: 0, message: Some(message.to_owned()) };
+            let map = BTreeMap::from([("a".to_owned(), Value::Int(1))]);
+            first_change(&map, &ActorId::from([7; 16]), &stamp).unwrap()
+        };
+        let is_read = |change: &Change| admitted(change, Sender::Member).0.is_filled();
+        assert!(is_read(&said("hello")));
+        assert!(is_read(&edited(&|automerge| {
+            automerge.put(ROOT, "a", 1).unwrap();
+            automerge.put(ROOT, "b", 2).unwrap();
+        })));
+        for other in [
+            said(life::DELETE),
+            edited(&|automerge| {
+                automerge.put(ROOT, "b", 2).unwrap();
+                automerge.put(ROOT, "a", 1).unwrap();
+            }),
+            edited(&|automerge| {
+                automerge.put(ROOT, "a", 1).unwrap();
+                automerge.put(ROOT, "a", 2).unwrap();
+            }),
+            edited(&|automerge| {
+                automerge.put(ROOT, "a", ScalarValue::counter(1)).unwrap();
+                automerge.increment(ROOT, "a", 2).unwrap();
+            }),
+            edited(&|automerge| {
+                let list = automerge.put_object(ROOT, "a", ObjType::List).unwrap();
+                automerge.insert(&list, 0, 1).unwrap();
+                automerge.insert(&list, 0, 2).unwrap();
+            }),
+            edited(&|automerge| {
+                let text = automerge.put_object(ROOT, "a", ObjType::Text).unwrap();
+                automerge.splice_text(&text, 0, 0, "ab").unwrap();
+                let whole = ExpandMark::Both;
+                let mark = Mark::new("bold".to_owned(), true, 0, 2);
+                automerge.mark(&text, mark, whole).unwrap();
+            }),
+            edited(&|automerge| {
+                let unknown = ScalarValue::Unknown { type_code: 13, bytes: vec![1] };
+                automerge.put(ROOT, "a", unknown).unwrap();
+            }),
+        ] {
+            assert!(!is_read(&other), "{other:?}");
         }
     }
 

@@ -1,13 +1,18 @@
 //! The other nodes of the cluster, as this one knows them.
 
-use super::{Ambient, Direction, PeerOptions, replicate::Turns, rivals::Rivals};
+use super::{
+    Ambient,
+    member::{Member, Terms},
+    replicate::Turns,
+    rivals::Rivals,
+};
 use crate::{
     ident::{Cursor, DocumentId, IncarnationId, NodeId},
     metric::Counter,
-    sync::{Envelope, Hello, Link, MemberKey, Replays, Scope, SketchKey},
+    sync::{Envelope, Hello, Link, MemberKey, Replays, Scope},
 };
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeMap, VecDeque},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, AtomicUsize, Ordering},
@@ -22,132 +27,11 @@ const MEMBERS_MAX: usize = 1024;
 /// Most starts of nodes whose requests are told from repeated ones; the last are.
 const STARTS_MAX: usize = 4096;
 
-/// Who has not asked for the feed for so long does not ask for it any more.
-const ASKS_TIME: Duration = Duration::from_secs(45);
-
 /// How often it is told at most that a request is not sealed by a member.
 const UNSEALED_PAUSE: Duration = Duration::from_secs(60);
 
 /// Most of those who look on that are known at once; the last are.
 const ONLOOKERS_MAX: usize = 64;
-
-/// Most documents of which it is remembered that a member lacks some of what it has acknowledged.
-const LACKS_MAX: usize = 1 << 16;
-
-/// What is agreed with a peer, on this side.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Terms {
-    pub(super) scope: Scope,
-    pub(super) direction: Direction,
-}
-
-impl Terms {
-    pub(super) fn of(options: &PeerOptions, key: &SketchKey) -> Self {
-        let scope = options.collections.as_ref().map_or(Scope::All, |some| Scope::of(some, key));
-        Self { scope, direction: options.direction }
-    }
-
-    /// Those with a node that is not configured: all is shared both ways with whoever knows the secret.
-    pub(super) fn open() -> Self {
-        Self { scope: Scope::All, direction: Direction::Both }
-    }
-
-    /// What both allow.
-    #[must_use]
-    pub(super) fn meet(self, other: &Self) -> Self {
-        let direction = match (self.direction, other.direction) {
-            (Direction::Both, direction) | (direction, Direction::Both) => direction,
-            (one, two) if one == two => one,
-            // Neither way.
-            _ => return Self { scope: Scope::Some(BTreeSet::new()), direction: Direction::Both },
-        };
-        Self { scope: self.scope.meet(&other.scope), direction }
-    }
-}
-
-/// A node that has said hello.
-#[derive(Debug, Clone)]
-pub(super) struct Member {
-    /// What it said last.
-    pub(super) hello: Hello,
-    /// What both share.
-    pub(super) scope: Scope,
-    /// How far its feed has been taken in.
-    pub(super) cursor: Option<Cursor>,
-    /// The cursor that is stored.
-    pub(super) kept: Option<Cursor>,
-    /// It has acknowledged the feed of this node up to here,
-    pub(super) acknowledged: u64,
-    /// from here on: what lies before is left to the sketch,
-    since: u64,
-    /// but for these documents, at these seqs: not all of their changes are part of them there.
-    lacks: BTreeMap<DocumentId, u64>,
-    /// Up to here it is known to hold all, since both summed up to the same.
-    equal: u64,
-    /// Up to here it is told documents whole,
-    told_whole: u64,
-    /// and up to here of its own feed it tells them so.
-    pub(super) tells_whole: u64,
-    /// This node pushes to it, and the last push was taken.
-    pub(super) linked: bool,
-    /// When it asked for this node's feed last, if it does so.
-    asked: Option<Instant>,
-    /// The batches of its feed that are being taken.
-    turns: Arc<Turns>,
-}
-
-impl Member {
-    /// One that was not known. `kept`: the cursor that is stored of it.
-    fn new(hello: Hello, mine: &Scope, kept: Option<Cursor>) -> Self {
-        Self {
-            scope: mine.meet(&hello.scope),
-            hello,
-            cursor: kept,
-            kept,
-            acknowledged: 0,
-            since: 0,
-            lacks: BTreeMap::new(),
-            equal: 0,
-            told_whole: 0,
-            tells_whole: 0,
-            linked: false,
-            asked: None,
-            turns: Arc::default(),
-        }
-    }
-
-    /// Both summed up to the same, with all that was committed here up to a seq.
-    pub(super) fn set_equal(&mut self, seq: u64) {
-        self.equal = self.equal.max(seq);
-        self.lacks.retain(|_, at| seq < *at);
-    }
-
-    /// Whether it holds a document as it was committed last.
-    fn has(&self, id: DocumentId, seq: u64) -> bool {
-        let told = self.since < seq && seq <= self.acknowledged && !self.lacks.contains_key(&id);
-        told || seq <= self.equal
-    }
-
-    /// Whether one of both is being told all that the other holds.
-    pub(super) fn is_copied(&self) -> bool {
-        let heard = self.cursor.map_or(0, |cursor| cursor.seq);
-        self.acknowledged < self.told_whole || heard < self.tells_whole
-    }
-
-    /// It was started again, and may be a backup.
-    fn forget(&mut self) {
-        (self.acknowledged, self.since, self.equal) = (0, 0, 0);
-        (self.told_whole, self.tells_whole) = (0, 0);
-        self.lacks.clear();
-        self.asked = None;
-    }
-
-    /// Whether it hears what is written here: it is pushed to, or asks for the feed.
-    fn hears(&self) -> bool {
-        let asks = self.asked.is_some_and(|asked| asked.elapsed() < ASKS_TIME);
-        (self.linked || asks) && self.hello.takes
-    }
-}
 
 /// All of them.
 #[derive(Debug)]
@@ -337,14 +221,7 @@ impl Members {
         let mut known = self.lock();
         known.onlookers.retain(|onlooker| onlooker.hello.node != hello.node);
         let member = match known.members.get(&hello.node) {
-            Some(before) => {
-                let scope = mine.meet(&hello.scope);
-                let mut member = Member { hello, scope, ..before.clone() };
-                if member.hello.incarnation != before.hello.incarnation {
-                    member.forget();
-                }
-                member
-            }
+            Some(before) => before.greeted(hello, mine),
             None => Member::new(hello, mine, kept),
         };
         known.members.insert(member.hello.node, member.clone());
@@ -389,23 +266,12 @@ impl Members {
 
     /// A member is told this node's feed from a seq on, up to another one by whole documents.
     pub(super) fn tell_from(&self, node: NodeId, seq: u64, whole_until: u64) {
-        self.update(node, |member| {
-            (member.since, member.acknowledged, member.told_whole) = (seq, seq, whole_until);
-            member.lacks.clear();
-        });
+        self.update(node, |member| member.tell_from(seq, whole_until));
     }
 
     /// Takes note of how far a member has taken in this node's feed, and of what it lacks of that.
     pub(super) fn acknowledge(&self, node: NodeId, seq: u64, lacks: &[DocumentId]) {
-        self.update(node, |member| {
-            member.acknowledged = member.acknowledged.max(seq);
-            member.lacks.extend(lacks.iter().map(|id| (*id, seq)));
-            if LACKS_MAX < member.lacks.len() {
-                // Then of all of it nothing is known.
-                member.since = seq;
-                member.lacks.clear();
-            }
-        });
+        self.update(node, |member| member.acknowledge(seq, lacks));
         self.acknowledged.send_modify(|count| *count += 1);
     }
 
@@ -418,9 +284,9 @@ impl Members {
         taken: Option<u64>,
         lacks: &[DocumentId],
     ) {
-        let mut asked = None;
-        self.update(node, |member| asked = member.asked.replace(Instant::now()));
-        match taken.filter(|_| asked.is_some()) {
+        let mut asked = false;
+        self.update(node, |member| asked = member.ask());
+        match taken.filter(|_| asked) {
             Some(seq) => self.acknowledge(node, seq, lacks),
             None => self.tell_from(node, after, whole_until),
         }
@@ -444,11 +310,7 @@ impl Members {
     /// Takes note of whether the last push to a node was taken.
     pub(super) fn link(&self, node: NodeId, linked: bool) {
         let mut changed = false;
-        self.update(node, |member| {
-            changed = member.linked != linked;
-            member.linked = linked;
-            member.asked = member.asked.filter(|_| !linked);
-        });
+        self.update(node, |member| changed = member.link(linked));
         if changed {
             self.tell();
         }
@@ -578,38 +440,5 @@ mod tests {
         let known = members.lock();
         assert_eq!((known.onlookers.len(), known.members.len()), (ONLOOKERS_MAX, 1));
         assert_eq!((known.starts.len(), known.replays.len()), (STARTS_MAX, STARTS_MAX));
-    }
-
-    #[test]
-    fn a_member_is_known_to_hold_what_it_was_told_or_what_both_summed_up() {
-        let (own, start) = (NodeId::from_bytes([9; 16]), IncarnationId::from_bytes([9; 16]));
-        let members = Members::new(MemberKey::derived(b"a secret"), own, start);
-        let node = members.greet(hello(1), &Scope::All, None).hello.node;
-        let [one, two] = [1, 2].map(|byte| DocumentId::from_bytes([byte; 16]));
-        members.link(node, true);
-        let held = |id, seq| members.confirmed(0, id, seq);
-        // The feed is told from 10 on; what lies before is left to the sketch.
-        members.tell_from(node, 10, 0);
-        assert_eq!(held(one, 10), (1, 0));
-        members.acknowledge(node, 12, &[two]);
-        assert_eq!(
-            [held(one, 10), held(one, 12), held(two, 12), held(one, 13)].map(|held| held.1),
-            [0, 1, 0, 0]
-        );
-        // Both summed up to the same, with all up to 11; and then up to 12.
-        members.update(node, |member| member.set_equal(11));
-        assert_eq!([held(one, 10), held(two, 11), held(two, 12)].map(|held| held.1), [1, 1, 0]);
-        members.update(node, |member| member.set_equal(12));
-        members.acknowledge(node, 20, &[]);
-        assert_eq!(held(two, 20).1, 1);
-        let many: Vec<DocumentId> =
-            (0..=LACKS_MAX as u128).map(|n| DocumentId::from_bytes(n.to_be_bytes())).collect();
-        members.acknowledge(node, 30, &many);
-        assert_eq!([held(one, 30), held(one, 12), held(one, 13)].map(|held| held.1), [0, 1, 0]);
-        // Started again, it may be a backup.
-        members.greet(hello(2), &Scope::All, None);
-        assert_eq!([held(one, 10), held(one, 12), held(one, 1)].map(|held| held.1), [0, 0, 0]);
-        members.link(node, false);
-        assert_eq!(held(one, 1), (0, 0));
     }
 }

@@ -12,7 +12,8 @@
 //! past        changes, differences, history, blame, conflicts
 //! admit       changes that were made elsewhere  decoder   a process that opens large documents first
 //! quarantine  what does not load, or broke it
-//! replicate   what others are told, and what they tell   members  who they are
+//! replicate   what others are told, and what they tell
+//! members     who they are                          member    what is known of one
 //! rivals      starts of one node, told from copies of it
 //! ledger      what is held, summed up           relay     what has to be told on
 //! token       what anybody may see of that
@@ -46,6 +47,7 @@ mod guard;
 mod handle;
 mod ledger;
 mod look;
+mod member;
 mod members;
 mod orphans;
 mod past;

@@ -1,9 +1,6 @@
 //! Why a peer did not answer.
 
-use crate::{
-    ident::PeerName,
-    sync::{DecodeError, Refused},
-};
+use crate::sync::{DecodeError, Refused};
 
 /// Why there is no answer of a peer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -40,12 +37,6 @@ pub enum Error {
     /// The answer is to something else.
     #[error("the answer cannot be one: {0}")]
     Senseless(String),
-    /// It answers well, and this node can do nothing with that for now.
-    #[error("nothing of it can be taken here: {0}")]
-    Here(String),
-    /// It is the node that another peer is.
-    #[error("it is the same node as the peer {0}: remove one of both")]
-    SameNode(PeerName),
 }
 
 impl Error {
@@ -62,8 +53,6 @@ impl Error {
             Self::Decode(_) => "bad_message",
             Self::Refused(refused) => refused.name(),
             Self::Senseless(_) => "bad_answer",
-            Self::Here(_) => "not_taken",
-            Self::SameNode(_) => "same_node",
         }
     }
 }

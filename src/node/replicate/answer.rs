@@ -6,7 +6,8 @@ use crate::{
     ident::{Cursor, IncarnationId, NodeId, Version},
     node::{
         Error, Filter, Node,
-        members::{Entry, Member, Terms},
+        member::{Member, Terms},
+        members::Entry,
     },
     sync::{
         Ask, Batch, Beat, DecodeError, Envelope, Hello, NamesAsk, POSITIONS_MAX, Parcel, Pull,

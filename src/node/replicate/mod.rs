@@ -7,6 +7,7 @@
 //! round      where both differ, and repair         outbox   a stretch of the feed, for one peer
 //! inbox      what a peer sent, through the gate    answer   the asked side of all of it
 //! holdings   what is held at positions, and the changes that somebody lacks
+//! trouble    why a peer is not attended for a while
 //! ```
 //!
 //! What always holds:
@@ -24,6 +25,7 @@ mod push;
 mod roster;
 mod round;
 mod session;
+mod trouble;
 
 pub use answer::{Answered, Unheard};
 pub use options::{Direction, PeerError, PeerOptions};

@@ -1,7 +1,7 @@
 //! A stretch of the feed, as one peer is told it.
 
 use super::holdings::packed;
-use crate::node::{Error, Node, members::Member};
+use crate::node::{Error, Node, member::Member};
 use crate::{
     ident::NodeId,
     store::{FeedEntry, FeedQuery, Logged, Source, Store},

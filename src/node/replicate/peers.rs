@@ -1,14 +1,11 @@
 //! The peers that there are, and how each fares.
 
-use super::PeerOptions;
-use crate::node::{
-    Node,
-    members::{Terms, below},
-};
+use super::{PeerOptions, trouble::Trouble};
+use crate::node::{Node, member::Terms, members::below};
 use crate::{
     ident::{IncarnationId, NodeId, PeerName},
     metric::Counter,
-    peer::{self, Messages, Wire},
+    peer::{Messages, Wire},
     sync::{SketchKey, Slice},
 };
 use std::{
@@ -157,9 +154,9 @@ impl Peer {
     }
 
     /// It did not, and is tried again after a time.
-    pub(super) fn failed(&self, error: &peer::Error, next: Duration) {
+    pub(super) fn failed(&self, trouble: &Trouble, next: Duration) {
         let mut known = self.lock();
-        let before = known.error.replace((error.name(), error.to_string()));
+        let before = known.error.replace((trouble.name(), trouble.to_string()));
         let news = known.state != State::Down || before != known.error;
         known.state = State::Down;
         known.in_sync = None;
@@ -167,7 +164,7 @@ impl Peer {
         drop(known);
         if news {
             let next_ms = next.as_millis();
-            tracing::warn!(peer = %self.options.name, reason = error.name(), %error, next_ms,
+            tracing::warn!(peer = %self.options.name, reason = trouble.name(), error = %trouble, next_ms,
                 "a peer is not there");
         }
     }
@@ -190,8 +187,8 @@ impl Peer {
     }
 
     /// Waits before it is tried again. One that was not reached, and says hello itself, is reached again.
-    pub(super) async fn rest(&self, error: &peer::Error, pause: Duration) {
-        if matches!(error, peer::Error::Unreachable(_) | peer::Error::Timeout) {
+    pub(super) async fn rest(&self, trouble: &Trouble, pause: Duration) {
+        if trouble.is_silence() {
             // Too late is a pause more, and no harm.
             let _ = time::timeout(pause, self.hello.notified()).await;
         } else {
@@ -464,8 +461,9 @@ impl Peers {
     /// The name of another one by which it is attended.
     pub(super) fn claim(&self, peer: &Arc<Peer>, node: NodeId) -> Result<(), PeerName> {
         let roster = self.lock();
-        let others = roster.peers.values().filter(|other| !Arc::ptr_eq(other, peer));
-        if let Some(other) = { others }.find(|other| other.lock().claims == Some(node)) {
+        let attends =
+            |other: &&Arc<Peer>| !Arc::ptr_eq(other, peer) && other.lock().claims == Some(node);
+        if let Some(other) = roster.peers.values().find(attends) {
             return Err(other.options.name.clone());
         }
         peer.lock().claims = Some(node);
@@ -501,7 +499,7 @@ impl Peers {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{node::Direction, sync::Reason};
+    use crate::{node::Direction, peer::Error, sync::Reason};
 
     fn peer() -> Peer {
         let (url, direction) = ("http://b".parse().unwrap(), Direction::Both);
@@ -556,11 +554,12 @@ mod tests {
         };
         let rested = async {
             let mut rested = Vec::new();
-            for error in
-                [peer::Error::Timeout, peer::Error::Refused(Reason::NotShared.because("nothing"))]
-            {
+            for trouble in [
+                Trouble::Peer(Error::Timeout),
+                Trouble::refuses(Reason::NotShared.because("nothing")),
+            ] {
                 let began = Instant::now();
-                peer.rest(&error, Duration::from_secs(30)).await;
+                peer.rest(&trouble, Duration::from_secs(30)).await;
                 rested.push(began.elapsed().as_secs());
             }
             rested

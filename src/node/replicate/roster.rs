@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     ident::{NodeId, PeerName},
-    node::{Error, Node, members::Member, shard::Apart},
+    node::{Error, Node, member::Member, shard::Apart},
     peer::Client,
 };
 use std::{collections::BTreeMap, pin::pin, sync::Arc};

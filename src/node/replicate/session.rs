@@ -1,11 +1,12 @@
 //! One peer, as long as it answers: hello, a beat every few seconds, and what goes both ways meanwhile.
 
-use super::{peers::Peer, round::Weather};
+use super::{peers::Peer, round::Weather, trouble::Trouble};
 use crate::{
     ident::{DocumentId, IncarnationId, Name, NodeId},
     node::{
         Error, Node,
-        members::{Entry, Member, Terms, below},
+        member::{Member, Terms},
+        members::{Entry, below},
     },
     peer::{self, Client},
     sync::{Beat, Cell, DecodeError, Hello, LINEAGE_MAX, Reason, Scope, SetId},
@@ -60,15 +61,15 @@ pub(super) struct Took {
 /// Why a session ends.
 #[derive(Debug)]
 pub(super) enum End {
-    /// The peer does not answer as it should.
-    Failed(peer::Error),
+    /// There is no going on for now.
+    Failed(Trouble),
     /// Both agree on something else now, or the peer was started again.
     Renewed,
 }
 
 impl From<peer::Error> for End {
     fn from(error: peer::Error) -> Self {
-        Self::Failed(error)
+        Self::Failed(error.into())
     }
 }
 
@@ -80,7 +81,7 @@ impl From<DecodeError> for End {
 
 impl From<Error> for End {
     fn from(error: Error) -> Self {
-        Self::Failed(peer::Error::Here(error.to_string()))
+        Self::Failed(error.into())
     }
 }
 
@@ -215,9 +216,9 @@ pub(super) async fn attend(node: Node, peer: Arc<Peer>, client: Client) {
         }
         let jitter = Duration::from_millis(below(node.ambient(), 100));
         match end {
-            End::Failed(error) => {
-                peer.failed(&error, pause + jitter);
-                peer.rest(&error, pause + jitter).await;
+            End::Failed(trouble) => {
+                peer.failed(&trouble, pause + jitter);
+                peer.rest(&trouble, pause + jitter).await;
                 pause = (pause * 2).min(PAUSE_MAX);
             }
             End::Renewed => time::sleep(PAUSE_MIN + jitter).await,
@@ -250,18 +251,18 @@ async fn greet(node: &Node, peer: &Arc<Peer>, client: &Client) -> Result<Session
         Entry::Full => Some(Reason::Busy.because("this node knows as many others as it may")),
     };
     if let Some(refused) = refused {
-        return Err(peer::Error::Refused(refused).into());
+        return Err(End::Failed(Trouble::refuses(refused)));
     }
     if let Some(before) = peer.meet(id) {
         node.part(before);
     }
-    node.peers().claim(peer, id).map_err(peer::Error::SameNode)?;
+    node.peers().claim(peer, id).map_err(|other| End::Failed(Trouble::SameNode(other)))?;
     members.meet(id, peer.terms.clone());
     let kept = node.kept_cursor(id).await?;
     let member = members.greet(hello, &peer.terms.scope, kept);
     if member.scope.is_empty() {
         let why = "both are told to share other collections";
-        return Err(peer::Error::Refused(Reason::NotShared.because(why)).into());
+        return Err(End::Failed(Trouble::refuses(Reason::NotShared.because(why))));
     }
     peer.heard(id, node.ambient().unix_ms());
     node.sum_up(&member.scope).await?;
