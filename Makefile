@@ -38,8 +38,11 @@ lint:
 		$(STEP) 'licences, bans, sources'; cargo deny --locked check --hide-inclusion-graph bans licenses sources; \
 	else echo 'SKIPPED: licences, bans and sources (cargo install --locked cargo-deny)'; fi
 
+# To optimise the unit tests takes longer than they do. Most of the others wait for nodes and clocks.
 unit:
-	@$(STEP) 'tests: units, properties, architecture, integration'; eval "$$(.ci/setup tests)"; cargo test --locked
+	@$(STEP) 'tests of units'; eval "$$(.ci/setup tests)"; CARGO_PROFILE_DEV_OPT_LEVEL=0 cargo test --locked --lib
+	@$(STEP) 'tests: architecture, properties, integration, simulation'; eval "$$(.ci/setup tests)"; \
+	RUST_TEST_THREADS=$${RUST_TEST_THREADS:-$$((2 * $$(nproc)))} cargo test --locked --test '*'
 
 bench: ## Each figure beside its floor, in one run (ARGS=NAME for those that hold NAME, ARGS=--list)
 	@$(SETUP); cargo bench --quiet --locked --bench figures -- $(ARGS)
