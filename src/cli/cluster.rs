@@ -6,8 +6,11 @@ use crate::{
     peer::Url,
 };
 use clap::ValueEnum;
-use serde::{Deserialize, Serialize};
-use std::{collections::BTreeSet, fs, io::Read, os::unix::fs::PermissionsExt, path::PathBuf};
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{self, SeqAccess, Visitor, value::SeqAccessDeserializer},
+};
+use std::{collections::BTreeSet, fmt, fs, io::Read, os::unix::fs::PermissionsExt, path::PathBuf};
 
 /// Fewest bytes of a secret.
 const SECRET_BYTES_MIN: usize = 16;
@@ -75,9 +78,7 @@ impl Cluster {
         }
         Ok(Secret(secret.to_vec()))
     }
-}
 
-impl Cluster {
     /// Whether others than the owner of the secret's file may read it.
     pub(crate) fn is_open(&self) -> bool {
         let mode = self.secret_file.as_ref().and_then(|file| fs::metadata(file).ok());
@@ -105,6 +106,31 @@ impl Peer {
         let options = PeerOptions::parse(name, &self.url, &self.collections, direction);
         options.map_err(|error| usage(error.to_string()))
     }
+}
+
+/// Peers as they are configured: tables, or in one text, as a variable of the environment is, their URLs
+/// with commas between them.
+pub(crate) fn told<'de, D: Deserializer<'de>>(told: D) -> Result<Vec<Peer>, D::Error> {
+    struct Told;
+
+    impl<'de> Visitor<'de> for Told {
+        type Value = Vec<Peer>;
+
+        fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+            out.write_str("URLs with commas between them, or tables with a `url` each")
+        }
+
+        fn visit_str<E: de::Error>(self, urls: &str) -> Result<Self::Value, E> {
+            let urls = urls.split(',').map(str::trim).filter(|url| !url.is_empty());
+            Ok(urls.map(Peer::at).collect())
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, tables: A) -> Result<Self::Value, A::Error> {
+            Vec::deserialize(SeqAccessDeserializer::new(tables))
+        }
+    }
+
+    told.deserialize_any(Told)
 }
 
 /// All peers, each with a name of its own.

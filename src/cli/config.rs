@@ -91,6 +91,7 @@ pub(crate) struct Config {
     /// What all nodes of the cluster share.
     pub(crate) cluster: Cluster,
     /// The nodes to replicate with.
+    #[serde(deserialize_with = "cluster::told")]
     pub(crate) peer: Vec<Peer>,
 }
 
@@ -406,6 +407,25 @@ mod tests {
         ] {
             let refused = resolve(file, "", &Serve::default()).unwrap_err();
             assert!(refused.contains(said), "{file}: {refused}");
+        }
+    }
+
+    #[test]
+    fn peers_are_tables_or_urls_in_one_text() {
+        let peers = |told: &str| {
+            resolve("", told, &Serve::default()).map(|config| config.peers().unwrap().len())
+        };
+        assert_eq!(peers("peer = 'http://127.0.0.1:1'"), Ok(1));
+        assert_eq!(peers("peer = ' http://127.0.0.1:1, http://127.0.0.1:2 '"), Ok(2));
+        assert_eq!(peers("peer = ''"), Ok(0));
+        assert_eq!(peers("[[peer]]\nurl = 'http://127.0.0.1:1'"), Ok(1));
+        for (told, said) in [
+            ("peer = 7", "`peer`: invalid type: found signed int `7`, expected URLs"),
+            ("[peer]\nurl = 'http://127.0.0.1:1'", "`peer`: invalid type: found map"),
+            ("[[peer]]\nulr = 'http://127.0.0.1:1'", "did you mean `url`?"),
+        ] {
+            let refused = peers(told).unwrap_err();
+            assert!(refused.contains(said), "{told}: {refused}");
         }
     }
 

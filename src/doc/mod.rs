@@ -32,6 +32,7 @@ mod retype;
 mod salvage;
 mod standing;
 mod task;
+mod telling;
 mod text;
 mod timestamp;
 mod typed;

@@ -16,10 +16,16 @@ use std::{
     collections::{BTreeMap, BTreeSet, HashMap, btree_map::Entry},
     ops::ControlFlow,
     sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError},
+    time::Duration,
 };
+use tokio::time::Instant;
 
 /// Most sets of which sketches are kept, of 1.3 MB each.
 pub(super) const SETS_MAX: usize = 64;
+
+/// Of more sets, those are forgotten at which nobody has looked for so long: a peer's is looked at with every
+/// beat.
+pub(super) const SET_TIME: Duration = Duration::from_secs(600);
 
 /// What a node holds.
 #[derive(Debug)]
@@ -45,6 +51,21 @@ struct Books {
     recent: Recent,
 }
 
+impl Books {
+    /// Makes room for one more set. `false`: there is none.
+    fn make_room(&mut self) -> bool {
+        let sets = || self.kept.iter().filter(|(title, _)| **title != Title::Roots);
+        if sets().count() < SETS_MAX {
+            return true;
+        }
+        let (now, free) = (Instant::now(), sets().filter(|(_, book)| book.making.is_none()));
+        let unseen = free.min_by_key(|(_, book)| book.looked);
+        let unseen = unseen.filter(|(_, book)| SET_TIME <= now - book.looked);
+        let title = unseen.map(|(title, _)| *title);
+        title.is_some_and(|title| self.kept.remove(&title).is_some())
+    }
+}
+
 /// Of what a book is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Title {
@@ -60,6 +81,8 @@ struct Book {
     scope: Scope,
     sums: Sums,
     making: Option<Making>,
+    /// When somebody looked at it last.
+    looked: Instant,
 }
 
 /// Sums of what is held.
@@ -230,8 +253,9 @@ impl Ledger {
 
     /// Looks at a book that is made.
     fn made<T>(&self, title: Title, look: impl FnOnce(&Sums) -> T) -> Option<T> {
-        let books = self.lock();
-        let book = books.kept.get(&title).filter(|book| book.making.is_none())?;
+        let mut books = self.lock();
+        let book = books.kept.get_mut(&title).filter(|book| book.making.is_none())?;
+        book.looked = Instant::now();
         Some(look(&book.sums))
     }
 
@@ -327,14 +351,17 @@ impl Ledger {
     /// are as many as may be.
     fn begin(&self, title: Title, scope: &Scope) -> Option<u64> {
         let mut books = self.lock();
-        let sets = books.kept.keys().filter(|title| **title != Title::Roots).count();
-        match books.kept.get(&title) {
-            Some(book) if book.making.is_none() => return None,
-            None if title != Title::Roots && SETS_MAX <= sets => return None,
-            Some(_) | None => {}
+        let known = books.kept.get(&title).map(|book| book.making.is_some());
+        let may_be = match known {
+            Some(making) => making,
+            None => title == Title::Roots || books.make_room(),
+        };
+        if !may_be {
+            return None;
         }
         let (sums, making) = (Sums::new(title, self.cells), Some(Making::default()));
-        books.kept.insert(title, Book { scope: scope.clone(), sums, making });
+        let book = Book { scope: scope.clone(), sums, making, looked: Instant::now() };
+        books.kept.insert(title, book);
         Some(books.seq)
     }
 

@@ -1,6 +1,7 @@
 //! A full disk: writes are refused, reads go on, and writes begin again by themselves.
 
 use crate::process::{Client, Process, skipped, tombolo};
+use serde_json::{Value, json};
 use std::{
     collections::BTreeMap,
     fs::{self, File},
@@ -126,6 +127,20 @@ fn stuff(process: &Process, alien: &Path) {
     }
 }
 
+/// Waits until a document of JSON is as it should be.
+#[expect(clippy::disallowed_methods, reason = "a process of its own takes real time")]
+fn until(process: &Process, path: &str, fine: impl Fn(u16, &Value) -> bool) {
+    let last = Instant::now() + RESUME_TIME;
+    loop {
+        let answer = process.client().send("GET", path, &[], b"").unwrap();
+        if fine(answer.status, &answer.json()) {
+            return;
+        }
+        assert!(Instant::now() < last, "{path}: {}", answer.json());
+        thread::sleep(Duration::from_millis(50));
+    }
+}
+
 #[test]
 fn a_full_disk_refuses_writes_and_takes_them_again_by_itself() {
     let folder = tempfile::tempdir().unwrap();
@@ -169,8 +184,18 @@ fn a_full_disk_refuses_writes_and_takes_them_again_by_itself() {
     assert_eq!(refused, (507, "disk_full".to_owned()));
     let status = process.client().send("GET", "/v1/_status", &[], b"").unwrap().json();
     assert!(status["read_only"].as_str().is_some_and(|why| why.contains("full")), "{status}");
+    // Nor can what a peer tells be taken. That is no fault of the peer's, and it comes later.
+    let peer = Process::start(&folder.path().join("peer"));
+    let told = peer.client().send("PUT", "/v1/told/a", &[], b"{}").unwrap();
+    assert_eq!(told.status, 201);
+    let body = json!({"url": format!("http://{}", peer.address), "direction": "pull"}).to_string();
+    let named = process.client().send("PUT", "/v1/_peers/b", &[], body.as_bytes()).unwrap();
+    assert_eq!(named.status, 201, "{}", named.json());
+    until(&process, "/v1/_peers/b", |_, peer| peer["last_error"]["code"] == "not_taken");
     fs::remove_file(&alien).unwrap();
     let next = resume(&process, next + 1, &mut acknowledged);
+    until(&process, "/v1/told/a", |status, _| status == 200);
+    until(&process, "/v1/_peers/b", |_, peer| peer["state"] == "up");
     check(&process, &acknowledged);
     let _ = resume(&process, next, &mut acknowledged);
     process.kill();

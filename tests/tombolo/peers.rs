@@ -107,6 +107,16 @@ fn a_peer_is_added_changed_and_removed_while_both_run() {
     assert_eq!((status, &still["state"], &still["node"]), (200, &json!("up"), &up["node"]));
     assert!(up["bytes_sent"].as_u64() <= still["bytes_sent"].as_u64());
 
+    // It has no version that a condition could name.
+    for verb in ["PUT", "DELETE"] {
+        for condition in ["if-match", "if-none-match"] {
+            let (path, body) = ("/v1/_peers/b", json!({"url": "http://127.0.0.1:1"}).to_string());
+            let answer = a.client().send(verb, path, &[(condition, "*")], body.as_bytes()).unwrap();
+            assert_eq!((answer.status, &answer.json()["code"]), (400, &json!("bad_header")));
+        }
+    }
+    assert_eq!(a.peers()[0]["url"], b.url());
+
     // Another one: the session is another.
     let some = json!({"url": b.url(), "collections": ["two", "one", "two"], "direction": "push"});
     let (status, peer) = a.put("b", &some);

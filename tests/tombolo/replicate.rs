@@ -1,5 +1,6 @@
 //! Nodes in one process, over real sockets: what is written apart becomes equal, and what that costs.
 
+use crate::http::Client as Asking;
 use bytes::Bytes;
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle, time};
@@ -351,6 +352,9 @@ async fn a_one_way_link_shows_what_it_cannot_settle_and_runs_no_rounds_when_idle
     let after = a.node.peer_statuses().remove(0);
     assert_eq!((after.in_sync, after.rounds), (Some(false), before.rounds));
     assert_eq!(after.unsettled.iter().map(|one| one.1).collect::<Vec<_>>(), ["one way"]);
+    let api = http::Api::new(a.node.clone(), http::Options::default());
+    let metrics = Asking(api).ask("GET /metrics", &[], "").await.text().to_owned();
+    assert!(metrics.contains("\ntombolo_peer_unsettled 0\n"), "it is no trouble: {metrics}");
     assert_eq!(a.all().await.into_keys().collect::<Vec<_>>(), [name("notes/a")]);
     a.stop().await;
     b.stop().await;

@@ -540,6 +540,17 @@ mod tests {
         assert_eq!(peers.traffic().rounds, 7);
     }
 
+    #[test]
+    fn one_that_lags_is_not_said_to_be_in_sync() {
+        let peer = peer();
+        let said = |lag| peer.status(lag, None).in_sync;
+        assert_eq!([0, 1].map(said), [None, None]);
+        peer.set_in_sync(Some(true));
+        assert_eq!([0, 1].map(said), [Some(true), None]);
+        peer.set_in_sync(Some(false));
+        assert_eq!([0, 1].map(said), [Some(false), Some(false)]);
+    }
+
     #[tokio::test(start_paused = true)]
     async fn only_one_that_was_not_reached_is_tried_again_when_it_says_hello() {
         let peers = Peers::default();

@@ -2,7 +2,7 @@
 
 use crate::{
     ident::{Collection, CollectionToken, Hash, IncarnationId, Name, NodeId, Version},
-    node::ledger::Ledger,
+    node::ledger::{Ledger, SET_TIME, SETS_MAX},
     store::{
         Aside, Brings, Commit, Committer, Durability, Fresh, Log, MemoryEngine, NewView, Origin,
         Orphans, Store, Track,
@@ -216,4 +216,20 @@ fn a_token_is_that_of_what_is_held_and_another_after_every_change() {
     other.make_roots(&one.store).unwrap();
     let of_other = other.tokens(&["a".parse().unwrap()]).unwrap();
     assert_ne!(of_other[0], one.tokens()[0], "who has another secret compares nothing");
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_too_many_sets_those_that_nobody_looks_at_are_forgotten() {
+    let bench = Bench::new(3);
+    let scope = |n: usize| Scope::of(&BTreeSet::from([format!("c{n}").parse().unwrap()]), &key());
+    let make = |n| bench.ledger.make(&scope(n), &bench.store).unwrap();
+    let is_kept = |n| bench.ledger.root(scope(n).set(&key())).is_some();
+    assert!((0..SETS_MAX).all(make));
+    bench.ledger.make_roots(&bench.store).unwrap();
+    tokio::time::advance(SET_TIME / 2).await;
+    assert!((2..SETS_MAX).all(is_kept));
+    tokio::time::advance(SET_TIME / 2).await;
+    assert_eq!([100, 101, 102].map(make), [true, true, false]);
+    assert_eq!([0, 1, 2, 100, 101].map(is_kept), [false, false, true, true, true]);
+    assert!(make(2), "what is there is there");
 }
