@@ -422,7 +422,7 @@ mod tests {
         for (told, said) in [
             ("peer = 7", "`peer`: invalid type: found signed int `7`, expected URLs"),
             ("[peer]\nurl = 'http://127.0.0.1:1'", "`peer`: invalid type: found map"),
-            ("[[peer]]\nulr = 'http://127.0.0.1:1'", "did you mean `url`?"),
+            ("[[peer]]\nuri = 'http://127.0.0.1:1'", "did you mean `url`?"),
         ] {
             let refused = peers(told).unwrap_err();
             assert!(refused.contains(said), "{told}: {refused}");

@@ -174,6 +174,11 @@ impl Node {
         Subscription::new(Arc::clone(self.board()), filter)
     }
 
+    /// Waits for everything, whoever else does: members are bounded.
+    pub(super) fn listen(&self) -> Subscription {
+        Subscription::beside(Arc::clone(self.board()), Filter::default())
+    }
+
     /// How many readers wait.
     pub fn subscriptions(&self) -> usize {
         self.board().count.load(Ordering::Relaxed)
@@ -345,14 +350,23 @@ pub struct Subscription {
     board: Arc<Board>,
     filter: Filter,
     bell: watch::Receiver<u64>,
+    /// Whether it is one of those of which there are so many at most.
+    counts: bool,
 }
 
 impl Subscription {
     fn new(board: Arc<Board>, filter: Filter) -> Option<Self> {
         let free = |count| (count < SUBSCRIPTIONS_MAX).then_some(count + 1);
         board.count.fetch_update(Ordering::AcqRel, Ordering::Acquire, free).ok()?;
+        let mut waiting = Self::beside(board, filter);
+        waiting.counts = true;
+        Some(waiting)
+    }
+
+    /// One that does not count.
+    fn beside(board: Arc<Board>, filter: Filter) -> Self {
         let bell = board.lock().join(&filter);
-        Some(Self { board, filter, bell })
+        Self { board, filter, bell, counts: false }
     }
 
     /// What it waits for.
@@ -375,7 +389,9 @@ impl Subscription {
 impl Drop for Subscription {
     fn drop(&mut self) {
         self.board.lock().leave(&self.filter);
-        self.board.count.fetch_sub(1, Ordering::AcqRel);
+        if self.counts {
+            self.board.count.fetch_sub(1, Ordering::AcqRel);
+        }
     }
 }
 
@@ -436,6 +452,8 @@ mod tests {
         let subscribe = || Subscription::new(Arc::clone(&board), Filter::default());
         let mut waiting: Vec<_> = (0..SUBSCRIPTIONS_MAX).map(|_| subscribe().unwrap()).collect();
         assert!(subscribe().is_none());
+        drop(Subscription::beside(Arc::clone(&board), Filter::default()));
+        assert!(subscribe().is_none(), "one beside them makes no room, and takes none");
         waiting.pop();
         assert!(subscribe().is_some());
     }

@@ -213,6 +213,10 @@ impl Ledger {
         } else {
             books.gone.remove(&name.id());
         }
+        if brings.own && brings.made.is_empty() {
+            // Something out of quarantine: whatever it is, it is not among the last.
+            books.recent.skip(*seq);
+        }
         books.recent.note(name.id(), *seq, &brings.made);
         if brings.foreign {
             books.relay.note(name.id(), *seq, &brings.from);

@@ -5,11 +5,7 @@ use crate::{
     ident::{Cursor, DocumentId},
     sync::{Hello, Scope, SketchKey},
 };
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use tokio::time::Instant;
 
 /// Who has not asked for the feed for so long does not ask for it any more.
@@ -43,7 +39,7 @@ impl Terms {
             (Direction::Both, direction) | (direction, Direction::Both) => direction,
             (one, two) if one == two => one,
             // Neither way.
-            _ => return Self { scope: Scope::Some(BTreeSet::new()), direction: Direction::Both },
+            _ => return Self { scope: Scope::nothing(), direction: Direction::Both },
         };
         Self { scope: self.scope.meet(&other.scope), direction }
     }
@@ -72,7 +68,7 @@ pub(super) struct Member {
     told_whole: u64,
     /// and up to here of its own feed it tells them so.
     pub(super) tells_whole: u64,
-    /// This node pushes to it, and the last push was taken.
+    /// This node pushes to it.
     pub(super) linked: bool,
     /// When it asked for this node's feed last, if it does so.
     asked: Option<Instant>,
@@ -101,15 +97,21 @@ impl Member {
     }
 
     /// The same node, as it says hello again. Started again, it may be a backup: then it is not known to hold
-    /// anything.
+    /// anything; nor what was told before something else was shared.
     #[must_use]
     pub(super) fn greeted(&self, hello: Hello, mine: &Scope) -> Self {
         let scope = mine.meet(&hello.scope);
         let renewed = self.hello.incarnation != hello.incarnation;
+        let other = self.scope != scope;
         let mut member = Self { hello, scope, ..self.clone() };
         if renewed {
             member.tell_from(0, 0);
-            (member.equal, member.tells_whole) = (0, 0);
+            member.tells_whole = 0;
+        } else if other {
+            member.tell_from(self.acknowledged, self.told_whole);
+        }
+        if renewed || other {
+            member.equal = 0;
             member.asked = None;
         }
         member
@@ -124,11 +126,12 @@ impl Member {
     /// It has taken in this node's feed up to a seq, but for what it lacks of that.
     pub(super) fn acknowledge(&mut self, seq: u64, lacks: &[DocumentId]) {
         self.acknowledged = self.acknowledged.max(seq);
-        self.lacks.extend(lacks.iter().map(|id| (*id, seq)));
-        if LACKS_MAX < self.lacks.len() {
+        if LACKS_MAX < self.lacks.len().saturating_add(lacks.len()) {
             // Then of all of it nothing is known.
-            self.since = seq;
+            self.since = self.acknowledged;
             self.lacks.clear();
+        } else {
+            self.lacks.extend(lacks.iter().map(|id| (*id, seq)));
         }
     }
 
@@ -149,10 +152,12 @@ impl Member {
         self.lacks.retain(|_, at| seq < *at);
     }
 
-    /// Whether it holds a document as it was committed last.
-    pub(super) fn has(&self, id: DocumentId, seq: u64) -> bool {
+    /// Whether it holds a document as it was committed last, with a change of this node's `own`.
+    ///
+    /// What others made is not told to who is thought to hear it from them.
+    pub(super) fn has(&self, id: DocumentId, seq: u64, own: bool) -> bool {
         let told = self.since < seq && seq <= self.acknowledged && !self.lacks.contains_key(&id);
-        told || seq <= self.equal
+        (own && told) || seq <= self.equal
     }
 
     /// Whether one of both is being told all that the other holds.
@@ -175,6 +180,7 @@ mod tests {
         ident::{IncarnationId, NodeId},
         sync::{Beat, Cell, SetId},
     };
+    use std::collections::BTreeSet;
 
     fn hello(incarnation: u8) -> Hello {
         let (root, set) = (Cell::default(), SetId(0));
@@ -198,25 +204,42 @@ mod tests {
         let [one, two] = [1, 2].map(|byte| DocumentId::from_bytes([byte; 16]));
         // The feed is told from 10 on; what lies before is left to the sketch.
         member.tell_from(10, 0);
-        assert!(!member.has(one, 10));
+        assert!(!member.has(one, 10, true));
         member.acknowledge(12, &[two]);
         let held =
-            [(one, 10), (one, 12), (two, 12), (one, 13)].map(|(id, seq)| member.has(id, seq));
+            [(one, 10), (one, 12), (two, 12), (one, 13)].map(|(id, seq)| member.has(id, seq, true));
         assert_eq!(held, [false, true, false, false]);
         // Both summed up to the same, with all up to 11; and then up to 12.
         member.set_equal(11);
-        let held = [(one, 10), (two, 11), (two, 12)].map(|(id, seq)| member.has(id, seq));
+        let held = [(one, 10), (two, 11), (two, 12)].map(|(id, seq)| member.has(id, seq, true));
         assert_eq!(held, [true, true, false]);
         member.set_equal(12);
         member.acknowledge(20, &[]);
-        assert!(member.has(two, 20));
+        assert!(member.has(two, 20, true));
         let many: Vec<DocumentId> =
             (0..=LACKS_MAX as u128).map(|n| DocumentId::from_bytes(n.to_be_bytes())).collect();
         member.acknowledge(30, &many);
-        assert_eq!([30, 12, 13].map(|seq| member.has(one, seq)), [false, true, false]);
+        assert_eq!([30, 12, 13].map(|seq| member.has(one, seq, true)), [false, true, false]);
         // Started again, it may be a backup.
         let member = member.greeted(hello(2), &Scope::All);
-        assert_eq!([10, 12, 1].map(|seq| member.has(one, seq)), [false; 3]);
+        assert_eq!([10, 12, 1].map(|seq| member.has(one, seq, true)), [false; 3]);
+    }
+
+    #[test]
+    fn what_others_made_or_what_was_told_before_more_is_shared_is_not_known_to_be_held() {
+        let all = Member::new(hello(1), &Scope::All, None);
+        let mut member = Member { scope: Scope::Some(BTreeSet::from([7])), ..all };
+        let one = DocumentId::from_bytes([1; 16]);
+        member.tell_from(5, 0);
+        member.acknowledge(10, &[]);
+        assert_eq!([true, false].map(|own| member.has(one, 10, own)), [true, false]);
+        member.set_equal(9);
+        assert_eq!([9, 10].map(|seq| member.has(one, seq, false)), [true, false]);
+        let mut member = member.greeted(hello(1), &Scope::All);
+        assert_eq!([9, 10].map(|seq| member.has(one, seq, true)), [false; 2]);
+        assert!(!member.has(one, 11, true));
+        member.acknowledge(11, &[]);
+        assert!(member.has(one, 11, true));
     }
 
     #[tokio::test(start_paused = true)]

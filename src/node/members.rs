@@ -297,13 +297,18 @@ impl Members {
         self.acknowledged.subscribe()
     }
 
-    /// How many members share a collection and take in this node's feed, and how many of them have
-    /// taken it in up to `seq`, a document of it included.
-    pub(super) fn confirmed(&self, collection: u64, id: DocumentId, seq: u64) -> (usize, usize) {
+    /// How many members share a collection and take in this node's feed, and how many of them hold a
+    /// document of it as it was committed last, at `seq`, with a change of this node's `own` or without.
+    pub(super) fn confirmed(
+        &self,
+        collection: u64,
+        (id, seq): (DocumentId, u64),
+        own: bool,
+    ) -> (usize, usize) {
         let known = self.lock();
         let share = |member: &&Member| member.hears() && member.scope.holds(collection);
         let sharing: Vec<&Member> = known.members.values().filter(share).collect();
-        let has = |member: &&&Member| member.has(id, seq);
+        let has = |member: &&&Member| member.has(id, seq, own);
         (sharing.len(), sharing.iter().filter(has).count())
     }
 

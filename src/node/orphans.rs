@@ -36,8 +36,8 @@ impl Nursery {
         std::mem::take(&mut self.fresh)
     }
 
-    /// Sends bytes through the gate, and then what waited for them. `left`: bytes for which the store
-    /// has room.
+    /// Sends bytes through the gate, and then what waited for them. Gives whether any of that was taken.
+    /// `left`: bytes for which the store has room.
     ///
     /// # Errors
     /// As [`Document::admit`]: all is as before.
@@ -48,7 +48,7 @@ impl Nursery {
         sender: Sender,
         left: u64,
         limits: &Limits,
-    ) -> Result<Admitted, Refusal> {
+    ) -> Result<(Admitted, bool), Refusal> {
         // What waits for a document that is not there has no place, unless a peer sends it: then the
         // beginning is on its way, from wherever it was made.
         let exists = !document.version().is_empty() || sender == Sender::Member;
@@ -65,20 +65,21 @@ impl Nursery {
                 self.fresh.put.push((*hash, bytes));
             }
         }
+        let mut freed = false;
         if !admitted.delta.changes.is_empty() && !self.here.is_empty() {
-            self.retry(document, sender, limits, &mut admitted);
+            freed = self.retry(document, sender, limits, &mut admitted);
         }
-        Ok(admitted)
+        Ok((admitted, freed))
     }
 
-    /// Sends what waits through the gate. What is refused will never be taken.
+    /// Sends what waits through the gate, and gives whether any was taken. What is refused will never be.
     fn retry(
         &mut self,
         document: &mut Document,
         sender: Sender,
         limits: &Limits,
         admitted: &mut Admitted,
-    ) {
+    ) -> bool {
         let room = Room { changes: usize::MAX, bytes: usize::MAX };
         let whole: Vec<u8> = self.here.values().flatten().copied().collect();
         let done = match document.admit(&whole, sender, room, limits) {
@@ -94,10 +95,12 @@ impl Nursery {
         }
         let taken: Vec<Hash> =
             self.here.keys().filter(|hash| document.holds_change(hash)).copied().collect();
+        let freed = !taken.is_empty();
         for hash in taken {
             self.forget(hash);
         }
         admitted.waiting.retain(|waiting| self.here.contains_key(&waiting.hash));
+        freed
     }
 
     fn retry_each(

@@ -27,6 +27,11 @@ impl Recent {
         Self { floor: seq, bytes: 0, documents: HashMap::new(), order: VecDeque::new() }
     }
 
+    /// Something was made up to `seq` that is not here.
+    pub(super) fn skip(&mut self, seq: u64) {
+        self.floor = self.floor.max(seq);
+    }
+
     /// Takes note of the changes of one commit.
     pub(super) fn note(&mut self, id: DocumentId, seq: u64, made: &[Bytes]) {
         for change in made {
@@ -77,5 +82,8 @@ mod tests {
         assert_eq!(recent.after(one, 6).unwrap(), [&b"c"[..]]);
         assert_eq!(recent.after(two, 6).unwrap().len(), 2);
         assert!(recent.bytes <= BYTES_MAX);
+        recent.skip(10);
+        assert_eq!(recent.after(two, 9), None);
+        assert_eq!(recent.after(two, 10).unwrap(), [&b""[..]; 0]);
     }
 }

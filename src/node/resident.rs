@@ -373,7 +373,8 @@ impl Resident {
             Some(_) => (Sender::Member, Origin::Foreign),
             None => (Sender::Stranger, Origin::Own),
         };
-        let admitted = self.orphans.admit(&mut self.document, bytes, sender, left, limits)?;
+        let (admitted, freed) =
+            self.orphans.admit(&mut self.document, bytes, sender, left, limits)?;
         let Admitted { delta, held, waiting, cloned } = admitted;
         if cloned != 0 {
             let id = self.track.name().id();
@@ -388,7 +389,13 @@ impl Resident {
             (self.single, self.conflicts) = (false, None);
         }
         if taken != 0 {
-            self.from.extend(from.filter(|from| !self.from.contains(from)));
+            // Who sent what has waited is not known any more.
+            let from = from.into_iter().chain(freed.then_some(Source::UNKNOWN));
+            for from in from {
+                if !self.from.contains(&from) {
+                    self.from.push(from);
+                }
+            }
         }
         self.fresh.extend(changes.into_iter().map(|change| (origin, change.into())));
         let waiting = waiting.into_iter().map(|change| (change.hash, change.missing)).collect();

@@ -60,6 +60,11 @@ pub struct Source {
     pub made: bool,
 }
 
+impl Source {
+    /// Some node, of which nothing is known.
+    pub const UNKNOWN: Self = Self { node: NodeId::from_bytes([0; 16]), made: false };
+}
+
 /// Of which origins the changes of a commit are.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Brings {

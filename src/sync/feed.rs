@@ -5,7 +5,8 @@
 //! 13 batch   from (u64), to (u64), begins (flag), end (flag), whole until (u64), made: parcels,
 //!            relayed: parcels, offers: list of id (16), fingerprint (u64)
 //! 14 taken   acknowledged (u64), window (u32), wants: list of id (16), version; lacks: list of id
-//! 15 pull    option of cursor: incarnation (16), seq (u64); whole until (u64); wait in milliseconds (u32)
+//! 15 pull    option of cursor: incarnation (16), seq (u64); whole until (u64); wait in milliseconds (u32);
+//!            option of taken (u64), lacks: list of id
 //! ```
 
 use super::{
@@ -56,7 +57,7 @@ pub struct Want {
 /// What became of a batch.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Taken {
-    /// All of the sender's feed up to here is durable.
+    /// All of the sender's feed up to here is durable, but for what it `lacks`.
     pub acknowledged: u64,
     /// Bytes of changes that the next batch may hold.
     pub window: u32,
@@ -75,7 +76,7 @@ pub struct Pull {
     pub whole_until: u64,
     /// How long to wait for something, in milliseconds.
     pub wait_ms: u32,
-    /// Up to where all that was told since the first question is held durably; none: this is the first.
+    /// Up to where all that was told since the first question is held durably; none: nothing that is known.
     pub taken: Option<u64>,
     /// But for these documents, of what was told since the last question.
     pub lacks: Vec<DocumentId>,

@@ -31,7 +31,8 @@ pub fn answer(mine: Option<&[Cell]>, key: &SketchKey, ask: &Ask) -> Told {
     let Some(mine) = mine else { return Told::Other };
     match ask {
         Ask::What { end, cells, probes, .. } => {
-            let difference = sum(mine, cells);
+            // However many were sent: to read more takes long.
+            let difference = sum(mine, &cells[..cells.len().min(CELLS_ASKED)]);
             if difference.first().is_none_or(|cell| cell.is_zero()) {
                 return Told::Equal;
             }

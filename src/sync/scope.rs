@@ -27,6 +27,11 @@ impl Scope {
         Self::Some(names.into_iter().map(|name| key.collection(name)).collect())
     }
 
+    /// No collection.
+    pub fn nothing() -> Self {
+        Self::Some(BTreeSet::new())
+    }
+
     /// What both have.
     #[must_use]
     pub fn meet(&self, other: &Self) -> Self {
@@ -47,7 +52,7 @@ impl Scope {
 
     /// Whether there is nothing in it.
     pub fn is_empty(&self) -> bool {
-        *self == Self::Some(BTreeSet::new())
+        *self == Self::nothing()
     }
 
     /// How many collections it names.

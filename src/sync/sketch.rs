@@ -164,13 +164,6 @@ impl Sketch {
     /// Fewest cells.
     pub const CELLS_MIN: usize = 1 << 6;
 
-    /// How many cells are kept for so many documents.
-    pub fn cells_for(documents: u64) -> usize {
-        let wanted =
-            documents.saturating_mul(2).clamp(Self::CELLS_MIN as u64, Self::CELLS_MAX as u64);
-        usize::try_from(wanted.next_power_of_two()).unwrap_or(Self::CELLS_MAX)
-    }
-
     /// Of nothing, in so many cells.
     pub fn new(cells: usize) -> Self {
         Self { cells: vec![Cell::default(); cells] }

@@ -1,7 +1,7 @@
 //! A full disk: writes are refused, reads go on, and writes begin again by themselves.
 
 use crate::process::{Client, Process, skipped, tombolo};
-use serde_json::{Value, json};
+use serde_json::Value;
 use std::{
     collections::BTreeMap,
     fs::{self, File},
@@ -149,8 +149,10 @@ fn a_full_disk_refuses_writes_and_takes_them_again_by_itself() {
         return skipped("a full disk: only root may mount a small volume");
     };
     let data = path.join("data");
+    let peer = Process::start(&folder.path().join("peer"));
     let start = || {
         Process::try_start(&data, |command| {
+            command.env("TOMBOLO_PEER", format!("http://{}", peer.address));
             command.env("TOMBOLO_CACHE__BLOCKS_BYTES", (64 << 20).to_string());
             command.env("TOMBOLO_CACHE__DOCUMENTS_BYTES", (8 << 20).to_string());
         })
@@ -185,17 +187,14 @@ fn a_full_disk_refuses_writes_and_takes_them_again_by_itself() {
     let status = process.client().send("GET", "/v1/_status", &[], b"").unwrap().json();
     assert!(status["read_only"].as_str().is_some_and(|why| why.contains("full")), "{status}");
     // Nor can what a peer tells be taken. That is no fault of the peer's, and it comes later.
-    let peer = Process::start(&folder.path().join("peer"));
     let told = peer.client().send("PUT", "/v1/told/a", &[], b"{}").unwrap();
     assert_eq!(told.status, 201);
-    let body = json!({"url": format!("http://{}", peer.address), "direction": "pull"}).to_string();
-    let named = process.client().send("PUT", "/v1/_peers/b", &[], body.as_bytes()).unwrap();
-    assert_eq!(named.status, 201, "{}", named.json());
-    until(&process, "/v1/_peers/b", |_, peer| peer["last_error"]["code"] == "not_taken");
+    let of_peer = format!("/v1/_peers/{}", peer.address);
+    until(&process, &of_peer, |_, peer| peer["last_error"]["code"] == "not_taken");
     fs::remove_file(&alien).unwrap();
     let next = resume(&process, next + 1, &mut acknowledged);
     until(&process, "/v1/told/a", |status, _| status == 200);
-    until(&process, "/v1/_peers/b", |_, peer| peer["state"] == "up");
+    until(&process, &of_peer, |_, peer| peer["state"] == "up");
     check(&process, &acknowledged);
     let _ = resume(&process, next, &mut acknowledged);
     process.kill();

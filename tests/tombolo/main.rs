@@ -42,6 +42,7 @@ mod islands;
 mod json_parsing;
 mod json_patch;
 mod large;
+mod links;
 mod logs;
 mod mending;
 mod merge_patch;

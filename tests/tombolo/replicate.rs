@@ -158,7 +158,7 @@ pub(crate) async fn equal(islands: &[&Island], documents: usize) {
 }
 
 /// Lets all of them replicate with all others, and waits until each pushes to each.
-async fn mesh(islands: &mut [Island]) {
+pub(crate) async fn mesh(islands: &mut [Island]) {
     let peers: Vec<PeerOptions> = islands.iter().map(Island::peer).collect();
     for (index, island) in islands.iter_mut().enumerate() {
         let others = peers.iter().enumerate().filter(|(other, _)| *other != index);

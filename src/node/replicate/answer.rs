@@ -1,21 +1,21 @@
-//! The asked side: every message of a peer, answered from what is held. Nothing is kept of it but how far
-//! the peer's feed was taken in.
+//! The asked side: every message of a peer, answered from what is held. Nothing is kept of it but what is
+//! known of the member.
 
 use super::{outbox::BYTES_MAX, refused};
 use crate::{
     ident::{Cursor, IncarnationId, NodeId, Version},
     node::{
-        Error, Filter, Node,
+        Error, Node,
         member::{Member, Terms},
         members::Entry,
     },
     sync::{
-        Ask, Batch, Beat, DecodeError, Envelope, Hello, NamesAsk, POSITIONS_MAX, Parcel, Pull,
-        Reason, Refused, RepairAsk, Scope, answer, answer_names, answer_repair,
+        Ask, Batch, Beat, DecodeError, Envelope, Hello, NamesAsk, POSITIONS_MAX, Pull, Reason,
+        Refused, RepairAsk, Scope, answer, answer_names, answer_repair,
     },
 };
 use bytes::Bytes;
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 use tokio::time::{self, Instant};
 
 /// Longest that a peer waits for the feed.
@@ -151,8 +151,8 @@ impl Node {
     }
 
     /// Whether a hello is of one who only looks. It is told what is here, of all collections, though no
-    /// document, and becomes no member: nothing is counted on it, and it takes nobody's place. A member that neither sends nor takes for now has
-    /// said another hello before, at the same start.
+    /// document, and becomes no member: nothing is counted on it, and it takes nobody's place. A member that
+    /// neither sends nor takes for now has said another hello before, at the same start.
     fn looks_on(&self, hello: &Hello) -> bool {
         let member = self.members().member(hello.node);
         let met = member.is_some_and(|member| member.hello.incarnation == hello.incarnation);
@@ -167,7 +167,7 @@ impl Node {
             && cursor.seq < beat.told
         {
             let cursor = Cursor { seq: beat.told, ..cursor };
-            self.advance(from, cursor).await.map_err(|error| refused(&error))?;
+            self.advance(from, cursor, false).await.map_err(|error| refused(&error))?;
         }
         let hello = self.hello_to(member).await.map_err(|error| refused(&error))?;
         let mine = hello.beat;
@@ -182,17 +182,12 @@ impl Node {
     }
 
     async fn answer_push(&self, body: &[u8], member: &Member) -> Result<Vec<u8>, Refused> {
-        let mut batch = Batch::decode(body).map_err(|error| bad(&error))?;
+        let batch = Batch::decode(body).map_err(|error| bad(&error))?;
         let from = member.hello.node;
         let terms = self.agreed(from);
         if !terms.direction.takes() {
             return Err(Reason::NotShared.because("nothing is taken from this node"));
         }
-        let shared = |parcel: &Parcel| {
-            member.scope.holds(self.ledger().key().collection(parcel.name.collection()))
-        };
-        batch.made.retain(shared);
-        batch.relayed.retain(shared);
         let taken = self.take_batch(from, member.hello.incarnation, batch).await;
         Ok(taken.map_err(|error| refused(&error))?.encode())
     }
@@ -203,8 +198,7 @@ impl Node {
         if !terms.direction.sends() {
             return Err(Reason::NotShared.because("nothing is told to this node"));
         }
-        let busy = || Reason::Busy.because("too many wait for the feed");
-        let mut news = self.subscribe(Filter::default()).ok_or_else(busy)?;
+        let mut news = self.listen();
         let until = Instant::now() + Duration::from_millis(pull.wait_ms.into()).min(WAIT_MAX);
         let mut asking = member.clone();
         asking.hello.beat.cursor = pull.after;
@@ -266,16 +260,19 @@ impl Node {
         if ask.set != member.scope.set(self.ledger().key()) {
             return Err(Reason::NotShared.because("another set is shared"));
         }
-        let terms = self.agreed(member.hello.node);
-        if !terms.direction.sends() {
-            return Err(Reason::NotShared.because("nothing is told to this node"));
-        }
+        let gives = self.agreed(member.hello.node).direction.sends() && member.hello.takes;
         let positions: Vec<u64> = ask.held.iter().map(|held| held.position).collect();
         let held = ask.held.iter().flat_map(|held| &held.documents);
-        let held: std::collections::BTreeMap<_, _> = held.cloned().collect();
+        let held: BTreeMap<_, _> = held.cloned().collect();
         let seen = |id| held.get(&id).cloned().unwrap_or_else(Version::empty);
-        let told =
-            async { answer_repair(&self.fetch(&member.scope, &positions, seen).await?, &ask) };
+        let told = async {
+            let fetched = match gives {
+                true => self.fetch(&member.scope, &positions, seen).await?,
+                // What is held is told all the same: who asks is to see what to give.
+                false => self.fetch_versions(&member.scope, positions).await?,
+            };
+            answer_repair(&fetched, &ask)
+        };
         let told: Result<_, Error> = told.await;
         Ok(told.map_err(|error| refused(&error))?.encode())
     }

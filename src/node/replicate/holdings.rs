@@ -123,6 +123,21 @@ impl Node {
         Ok(fetched)
     }
 
+    /// Reads what is held at positions, and no changes.
+    ///
+    /// # Errors
+    /// `Internal`.
+    pub(super) async fn fetch_versions(
+        &self,
+        scope: &Scope,
+        mut positions: Vec<u64>,
+    ) -> Result<Fetched, Error> {
+        positions.truncate(POSITIONS_MAX);
+        let count = positions.len();
+        let at = self.held_at(scope.clone(), positions).await?;
+        Ok(Fetched { at, positions: count, ..Fetched::default() })
+    }
+
     /// The changes of a document that a version has not seen, or a part of them; nothing of one that cannot
     /// be read.
     ///

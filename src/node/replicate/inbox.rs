@@ -1,10 +1,10 @@
 //! What a peer sent: through the gate, all documents at once, and then its cursor moves.
 
 use crate::{
-    ident::{Cursor, DocumentId, IncarnationId, NodeId, Version},
+    ident::{Cursor, DocumentId, IncarnationId, Name, NodeId, Version},
     node::{Error, Node, members::Members, shard::Apart},
     store::Source,
-    sync::{Batch, Offer, Parcel, Taken, Want},
+    sync::{Batch, Offer, Parcel, Scope, Taken, Want},
 };
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
@@ -117,8 +117,12 @@ impl Node {
         &self,
         from: NodeId,
         incarnation: IncarnationId,
-        batch: Batch,
+        mut batch: Batch,
     ) -> Result<Taken, Error> {
+        let member = self.members().member(from);
+        let scope = member.map_or_else(Scope::nothing, |member| member.scope);
+        batch.made.retain(|parcel| self.is_shared(&scope, &parcel.name));
+        batch.relayed.retain(|parcel| self.is_shared(&scope, &parcel.name));
         let moves = batch.from != batch.to || batch.begins;
         let turns = self.members().turns(from);
         let known = || {
@@ -143,12 +147,12 @@ impl Node {
         let _weight = Weight::of(self.members(), &batch);
         let made = self.unpack(batch.made, Source { node: from, made: true }).await?;
         let relayed = self.unpack(batch.relayed, Source { node: from, made: false }).await?;
-        let lacks = [made.refused, made.waits, relayed.refused, relayed.waits].concat();
-        let wants = self.wanted(batch.offers).await?;
+        let (wants, unreadable) = self.wanted(&scope, batch.offers).await?;
+        let lacks = [made.refused, made.waits, relayed.refused, relayed.waits, unreadable].concat();
         let mut acknowledged = known.unwrap_or(0);
         if moves {
             acknowledged = if batch.begins { batch.to } else { batch.to.max(acknowledged) };
-            self.advance(from, Cursor { incarnation, seq: acknowledged }).await?;
+            self.advance(from, Cursor { incarnation, seq: acknowledged }, batch.begins).await?;
         }
         Ok(Taken { acknowledged, window: self.window(), wants, lacks })
     }
@@ -161,14 +165,23 @@ impl Node {
         u32::try_from(left.clamp(WINDOW_BYTES_MIN, WINDOW_BYTES_MAX)).unwrap_or(u32::MAX)
     }
 
-    /// Takes note of how far a member's feed was taken in.
-    pub(super) async fn advance(&self, from: NodeId, cursor: Cursor) -> Result<(), Error> {
+    /// Takes note of how far a member's feed was taken in. It goes back where the member `begins` anew.
+    pub(super) async fn advance(
+        &self,
+        from: NodeId,
+        cursor: Cursor,
+        begins: bool,
+    ) -> Result<(), Error> {
         let mut keep = false;
         self.members().update(from, |member| {
+            let same = member.cursor.filter(|known| known.incarnation == cursor.incarnation);
+            if !begins && same.is_some_and(|known| cursor.seq <= known.seq) {
+                return;
+            }
             member.cursor = Some(cursor);
             // A cursor that is behind costs what is sent again, and nothing else.
             let kept = member.kept.filter(|kept| kept.incarnation == cursor.incarnation);
-            keep = kept.is_none_or(|kept| kept.seq + KEPT_EVERY <= cursor.seq);
+            keep = kept.is_none_or(|kept| kept.seq.saturating_add(KEPT_EVERY) <= cursor.seq);
             if keep {
                 member.kept = Some(cursor);
             }
@@ -239,18 +252,36 @@ impl Node {
         Ok(unpacked)
     }
 
-    /// What is wanted of what is offered: all that is not held just so.
-    async fn wanted(&self, offers: Vec<Offer>) -> Result<Vec<Want>, Error> {
+    /// Whether a document is one of those that are shared.
+    pub(super) fn is_shared(&self, scope: &Scope, name: &Name) -> bool {
+        scope.holds(self.ledger().key().collection(name.collection()))
+    }
+
+    /// What is wanted of what is offered: all that is not held just so. And of which documents nothing can
+    /// be taken.
+    async fn wanted(
+        &self,
+        scope: &Scope,
+        offers: Vec<Offer>,
+    ) -> Result<(Vec<Want>, Vec<DocumentId>), Error> {
         if offers.is_empty() {
-            return Ok(Vec::new());
+            return Ok(<_>::default());
         }
+        let scope = scope.clone();
         let (store, node) = (Arc::clone(self.store()), self.clone());
         self.blocking(move || {
-            let mut wants = Vec::new();
+            let (mut wants, mut unreadable) = (Vec::new(), Vec::new());
             for Offer { id, fingerprint } in offers {
                 let held = match store.head(id) {
-                    Err(_) => continue,
-                    Ok(Some((_, head))) if head.quarantined => continue,
+                    Ok(Some((name, _))) if !node.is_shared(&scope, &name) => continue,
+                    Err(_) => {
+                        unreadable.push(id);
+                        continue;
+                    }
+                    Ok(Some((_, head))) if head.quarantined => {
+                        unreadable.push(id);
+                        continue;
+                    }
                     Ok(Some((name, head))) => {
                         let held = node.ledger().key().fingerprint(&name, &head.version);
                         (held != fingerprint).then_some(head.version)
@@ -259,7 +290,7 @@ impl Node {
                 };
                 wants.extend(held.map(|seen| Want { id, seen }));
             }
-            Ok(wants)
+            Ok((wants, unreadable))
         })
         .await
     }

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     ident::{Cursor, DocumentId},
-    node::{Filter, Subscription},
+    node::Subscription,
     peer,
     store::Source,
     sync::{
@@ -29,7 +29,7 @@ use std::{
     },
     time::Duration,
 };
-use tokio::time;
+use tokio::time::{self, Instant};
 
 /// How often a peer may go back to where it was before, of one session.
 const REWINDS_MAX: u32 = 16;
@@ -79,8 +79,7 @@ impl Session {
     /// Tells the peer what is committed behind a seq, until it goes back to an earlier one.
     async fn push_from(&self, start: Start) -> Result<u64, End> {
         let Start { after, begins, whole_until } = start;
-        let busy = || peer::Error::Senseless("too many wait for the feed here".to_owned());
-        let news = self.node.subscribe(Filter::default()).ok_or_else(busy)?;
+        let news = self.node.listen();
         let window = AtomicUsize::new(BYTES_MAX);
         let mut reading = Reading { news, after, sent_to: after, end: false };
         if begins {
@@ -191,10 +190,12 @@ impl Session {
             while self.member()?.hello.sends {
                 time::sleep(PULL_PAUSE).await;
             }
+            let asked = Instant::now();
             let mut told = self.ask_for_feed(self.member()?.cursor, 0).await?;
             loop {
                 let batch = Batch::decode(&told)?;
                 let (end, to, whole_until) = (batch.end, batch.to, batch.whole_until);
+                let idle = batch.is_empty() && !batch.begins;
                 let take = async {
                     let taken = self.node.take_batch(self.id, self.start, batch).await?;
                     let is_taken = to <= taken.acknowledged;
@@ -204,6 +205,8 @@ impl Session {
                 };
                 if end || self.member()?.hello.sends {
                     take.await?;
+                    // A peer that pushes as well answers at once, and with nothing.
+                    time::sleep_until(if idle { asked + PULL_PAUSE } else { asked }).await;
                     break;
                 }
                 // What lies behind it is there already: it is asked for meanwhile.
@@ -272,11 +275,12 @@ impl Session {
             let mine = self.node.held_at(scope.clone(), asked.to_vec()).await?;
             let ask = RepairAsk { set, held: held(&mine, asked) };
             let told = self.ask("/_peer/docs", ask.encode(), ANSWER_TIME).await?;
-            let told = RepairTold::decode(&told)?;
+            let mut told = RepairTold::decode(&told)?;
             if !told.answers(&ask) {
                 let why = "documents that were not asked for".to_owned();
                 return Err(peer::Error::Senseless(why).into());
             }
+            told.parcels.retain(|parcel| self.node.is_shared(&scope, &parcel.name));
             let mut done = usize::try_from(told.positions).unwrap_or(usize::MAX).min(asked.len());
             let from = Source { node: self.id, made: false };
             let mut goes_on = false;
@@ -302,6 +306,7 @@ impl Session {
             }
             if giving == Giving::Back {
                 let held = ask.held[..done].to_vec();
+                told.positions = u32::try_from(done).unwrap_or(u32::MAX);
                 self.give_back(&scope, RepairAsk { set, held }, &told).await?;
             }
             left = &left[done..];

@@ -131,12 +131,10 @@ impl Node {
     /// A peer is not that node any more: it is not pushed to, and what was agreed with it is forgotten,
     /// unless another peer is that node as well.
     pub(super) fn part(&self, node: NodeId) {
+        self.members().link(node, false);
         match self.peers().of(node) {
             Some(other) => self.members().meet(node, other.terms.clone()),
-            None => {
-                self.members().link(node, false);
-                self.members().part(node);
-            }
+            None => self.members().part(node),
         }
     }
 

@@ -46,6 +46,8 @@ pub(super) struct Session {
     pub(super) id: NodeId,
     /// Which start of it.
     pub(super) start: IncarnationId,
+    /// What both share.
+    pub(super) scope: Scope,
     /// What was taken of its feed, where that is asked for.
     pub(super) took: Mutex<Took>,
 }
@@ -100,11 +102,12 @@ impl Node {
         let mut news = self.members().acknowledgements();
         let (store, id) = (Arc::clone(self.store()), name.id());
         let head = self.blocking(move || Ok(store.head(id)?)).await?;
-        let seq = head.map_or(0, |(_, head)| head.seq);
+        let (seq, own_seq) = head.map_or((0, 0), |(_, head)| (head.seq, head.own_seq));
         let collection = self.ledger().key().collection(name.collection());
         let until = Instant::now() + wait;
         loop {
-            let (sharing, confirmed) = self.members().confirmed(collection, id, seq);
+            let (sharing, confirmed) =
+                self.members().confirmed(collection, (id, seq), seq == own_seq);
             if count.min(sharing) <= confirmed {
                 return Ok(confirmed);
             }
@@ -266,9 +269,9 @@ async fn greet(node: &Node, peer: &Arc<Peer>, client: &Client) -> Result<Session
     }
     peer.heard(id, node.ambient().unix_ms());
     node.sum_up(&member.scope).await?;
-    let start = member.hello.incarnation;
+    let (start, scope) = (member.hello.incarnation, member.scope);
     let (node, peer, client) = (node.clone(), Arc::clone(peer), client.clone());
-    Ok(Session { node, peer, client, id, start, took: Mutex::default() })
+    Ok(Session { node, peer, client, id, start, scope, took: Mutex::default() })
 }
 
 impl Session {
@@ -313,12 +316,14 @@ impl Session {
     /// What is known of the peer.
     pub(super) fn member(&self) -> Result<Member, End> {
         let member = self.node.members().member(self.id);
-        member.filter(|member| member.hello.incarnation == self.start).ok_or(End::Renewed)
+        let same =
+            |member: &Member| member.hello.incarnation == self.start && member.scope == self.scope;
+        member.filter(same).ok_or(End::Renewed)
     }
 
     /// Tells the peer that this node is there, hears the same, and runs a round where they differ.
     async fn beats(&self, mut changes: watch::Receiver<u64>) -> Result<Infallible, End> {
-        let (mut tick, mut quick) = (Instant::now(), QUICK_ROUNDS_MAX);
+        let (mut tick, mut quick, mut greeted) = (Instant::now(), QUICK_ROUNDS_MAX, false);
         // Where both feeds ended; at first, what both said when they met.
         let mut before =
             self.member().ok().map(|member| (self.node.store().last_seq(), member.hello.beat.seq));
@@ -333,9 +338,15 @@ impl Session {
                 member.hello.beat = Beat { state, ..theirs.clone() };
             });
             if theirs.state != state {
+                if greeted {
+                    // It says one thing and beats for another.
+                    time::sleep(BEAT).await;
+                }
+                greeted = true;
                 self.greet_again(&member).await?;
                 continue;
             }
+            greeted = false;
             let same = mine.beat.set == theirs.set;
             self.peer.set_in_sync(same.then_some(difference.is_zero()));
             if same && difference.is_zero() {

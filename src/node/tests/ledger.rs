@@ -233,3 +233,19 @@ async fn of_too_many_sets_those_that_nobody_looks_at_are_forgotten() {
     assert_eq!([0, 1, 2, 100, 101].map(is_kept), [false, false, true, true, true]);
     assert!(make(2), "what is there is there");
 }
+
+#[test]
+fn a_commit_that_does_not_tell_what_it_brings_is_not_one_that_brings_nothing() {
+    let mut bench = Bench::new(4);
+    let name = name("a/a");
+    let commit = bench.edit(name.clone(), [1; 32], false);
+    let made = vec![Bytes::from_static(b"change")];
+    let brings = Brings { made: made.clone(), ..commit.brings.clone() };
+    bench.committer.write(vec![Commit { brings, ..commit }]).unwrap();
+    assert_eq!(bench.ledger.made_after(name.id(), 0), Some(made));
+    // As what comes out of quarantine does.
+    let commit = bench.edit(name.clone(), [2; 32], false);
+    bench.committer.write(vec![commit]).unwrap();
+    assert_eq!(bench.ledger.made_after(name.id(), 1), None);
+    assert_eq!(bench.ledger.made_after(name.id(), 2), Some(Vec::new()));
+}
