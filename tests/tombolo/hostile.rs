@@ -65,7 +65,10 @@ fn read(stream: &TcpStream) -> std::io::Result<Envelope> {
 }
 
 fn say(stream: &mut TcpStream, status: &str, fields: &str, body: &[u8]) -> std::io::Result<()> {
-    let head = format!("HTTP/1.1 {status}\r\n{fields}content-length: {}\r\n\r\n", body.len());
+    let length = body.len();
+    let head = format!(
+        "HTTP/1.1 {status}\r\n{fields}content-length: {length}\r\nconnection: close\r\n\r\n"
+    );
     stream.write_all(head.as_bytes())?;
     stream.write_all(body)
 }
@@ -125,7 +128,7 @@ const SCRIPTS: &[(&str, Script)] = &[
 ];
 
 /// A hello of a node that is not there.
-fn hello(node: u8, incarnation: u8) -> Hello {
+pub(crate) fn hello(node: u8, incarnation: u8) -> Hello {
     let set = Scope::All.set(&SketchKey::derived(SECRET));
     Hello {
         node: NodeId::from_bytes([node; 16]),

@@ -1,6 +1,6 @@
 //! Nodes in one process, over real sockets: what is written apart becomes equal, and what that costs.
 
-use crate::http::Client as Asking;
+use crate::{hostile::hello, http::Client as Asking};
 use bytes::Bytes;
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle, time};
@@ -14,7 +14,7 @@ use tombolo::{
     },
     peer::Client,
     store::{Crash, Engine, MemoryEngine},
-    sync::{Envelope, MemberKey, Refused},
+    sync::{Envelope, Hello, MemberKey, Refused},
 };
 
 /// Longest that nodes may take to become equal, with nothing in the way: two ticks of their sketches.
@@ -519,6 +519,10 @@ async fn what_no_member_says_is_refused_with_a_reason_and_changes_nothing() {
         let sealed = key.seal(envelope(number, to), &format!("/_peer/{what}"), body);
         (what.to_owned(), sealed.to_string(), body.to_vec())
     };
+    // A hello to whoever hears it is answered, and makes nobody a member.
+    let (what, field, body) = of(20, "hello", anybody, &hello(9, 8).encode());
+    let told = a.node.answer_peer(&what, &field, body.into()).await.unwrap();
+    assert_eq!(Hello::decode(&told.body).unwrap().incarnation, here);
     for (reason, (what, field, body)) in [
         // Nothing but a hello is for anybody; and this start is not the last one.
         (1, of(1, "push", anybody, b"")),

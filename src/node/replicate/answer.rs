@@ -87,7 +87,7 @@ impl Node {
             });
         }
         if what == "hello" {
-            return self.answer_hello(body, envelope.node).await;
+            return self.answer_hello(body, envelope.node, anybody).await;
         }
         let says = |member: &Member| member.hello.incarnation == envelope.from;
         if let Some(onlooker) = self.members().onlooker(envelope.node).filter(says) {
@@ -113,7 +113,12 @@ impl Node {
         }
     }
 
-    async fn answer_hello(&self, body: &[u8], from: NodeId) -> Result<Vec<u8>, Refused> {
+    async fn answer_hello(
+        &self,
+        body: &[u8],
+        from: NodeId,
+        anybody: bool,
+    ) -> Result<Vec<u8>, Refused> {
         let hello = Hello::decode(body).map_err(|error| bad(&error))?;
         if hello.node != from {
             return Err(Reason::BadMessage.because("the hello of another node"));
@@ -124,6 +129,13 @@ impl Node {
         if self.looks_on(&hello) {
             let onlooker = self.members().look_on(hello, &Scope::All);
             let hello = self.hello_for(Some(from), &Terms::open(), false, &onlooker.scope).await;
+            return Ok(hello.map_err(|error| refused(&error))?.encode());
+        }
+        if anybody {
+            // It may have been said long ago, or to another node, and be said again by somebody who knows no
+            // secret. So it changes nothing, and is told to which start to say it.
+            let terms = Terms { scope: Scope::nothing(), ..Terms::open() };
+            let hello = self.hello_for(None, &terms, false, &terms.scope).await;
             return Ok(hello.map_err(|error| refused(&error))?.encode());
         }
         match self.members().let_in(from, hello.incarnation) {

@@ -235,11 +235,16 @@ async fn greet(node: &Node, peer: &Arc<Peer>, client: &Client) -> Result<Session
     let scope = known.and_then(|known| node.members().member(known)).map(|member| member.scope);
     let scope = scope.unwrap_or_else(|| peer.terms.scope.clone());
     let mine = node.hello_for(known, &peer.terms, true, &scope).await?;
-    let members = node.members();
-    let envelope = (&members.key, members.envelope(None));
-    let to = (&peer.options.url, &peer.wire);
-    let told = client.ask(to, "/_peer/hello", envelope, mine.encode(), ANSWER_TIME).await?;
-    let hello = Hello::decode(&told)?;
+    let (members, mine) = (node.members(), mine.encode());
+    let say = async |to| -> Result<Hello, End> {
+        let envelope = (&members.key, members.envelope(to));
+        let url = (&peer.options.url, &peer.wire);
+        let told = client.ask(url, "/_peer/hello", envelope, mine.clone(), ANSWER_TIME).await?;
+        Ok(Hello::decode(&told)?)
+    };
+    // Only what is said to one start of one node counts there: it cannot be said again elsewhere, or later.
+    let anybody = say(None).await?;
+    let hello = say(Some(anybody.incarnation)).await?;
     if hello.node == node.id() {
         let why = "it is this very node".to_owned();
         return Err(peer::Error::Senseless(why).into());
