@@ -12,7 +12,7 @@ use std::{
 use tombolo::{
     ident::Name,
     node::{self, Error, ListQuery, Node, Options, Told},
-    store::{RocksEngine, RocksOptions},
+    store::{OpenError, RocksEngine, RocksOptions},
 };
 
 /// JSON of every document that lives, by `collection/key`.
@@ -98,9 +98,13 @@ async fn serve(data: &Path, documents: &Documents, at: &str) -> Served {
         refused: Some(why.to_string()),
         ..Served::default()
     };
-    let engine = match RocksEngine::open(data, BLOCKS) {
-        Ok(engine) => Arc::new(engine),
-        Err(error) => return refused(&error),
+    let engine = loop {
+        match RocksEngine::open(data, BLOCKS) {
+            Ok(engine) => break Arc::new(engine),
+            // A test beside this one starts a process, which holds the lock of `check` until it is itself.
+            Err(OpenError::Locked(_)) => tokio::task::yield_now().await,
+            Err(error) => return refused(&error),
+        }
     };
     let open = Arc::downgrade(&engine);
     let node = match Node::start(options, engine) {
