@@ -66,7 +66,6 @@ impl Onlooker {
         let hello = Hello {
             node: self.node,
             incarnation: self.start,
-            lineage: Vec::new(),
             key: self.key.id(),
             scope: scope.clone(),
             sends: false,

@@ -61,7 +61,7 @@ pub(super) struct Member {
     /// from here on: what lies before is left to the sketch,
     since: u64,
     /// but for these documents, at these seqs: not all of their changes are part of them there.
-    lacks: BTreeMap<DocumentId, u64>,
+    lacks: Arc<BTreeMap<DocumentId, u64>>,
     /// Up to here it is known to hold all, since both summed up to the same.
     equal: u64,
     /// Up to here it is told documents whole,
@@ -86,7 +86,7 @@ impl Member {
             kept,
             acknowledged: 0,
             since: 0,
-            lacks: BTreeMap::new(),
+            lacks: Arc::default(),
             equal: 0,
             told_whole: 0,
             tells_whole: 0,
@@ -120,7 +120,7 @@ impl Member {
     /// It is told this node's feed from a seq on, up to another one by whole documents.
     pub(super) fn tell_from(&mut self, seq: u64, whole_until: u64) {
         (self.since, self.acknowledged, self.told_whole) = (seq, seq, whole_until);
-        self.lacks.clear();
+        self.lacks = Arc::default();
     }
 
     /// It has taken in this node's feed up to a seq, but for what it lacks of that.
@@ -129,9 +129,9 @@ impl Member {
         if LACKS_MAX < self.lacks.len().saturating_add(lacks.len()) {
             // Then of all of it nothing is known.
             self.since = self.acknowledged;
-            self.lacks.clear();
+            self.lacks = Arc::default();
         } else {
-            self.lacks.extend(lacks.iter().map(|id| (*id, seq)));
+            Arc::make_mut(&mut self.lacks).extend(lacks.iter().map(|id| (*id, seq)));
         }
     }
 
@@ -149,7 +149,7 @@ impl Member {
     /// Both summed up to the same, with all that was committed here up to a seq.
     pub(super) fn set_equal(&mut self, seq: u64) {
         self.equal = self.equal.max(seq);
-        self.lacks.retain(|_, at| seq < *at);
+        Arc::make_mut(&mut self.lacks).retain(|_, at| seq < *at);
     }
 
     /// Whether it holds a document as it was committed last, with a change of this node's `own`.
@@ -187,7 +187,6 @@ mod tests {
         Hello {
             node: NodeId::from_bytes([1; 16]),
             incarnation: IncarnationId::from_bytes([incarnation; 16]),
-            lineage: Vec::new(),
             key: 0,
             scope: Scope::All,
             sends: true,

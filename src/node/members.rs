@@ -370,7 +370,6 @@ mod tests {
         Hello {
             node: NodeId::from_bytes([1; 16]),
             incarnation: IncarnationId::from_bytes([incarnation; 16]),
-            lineage: Vec::new(),
             key: 0,
             scope: Scope::All,
             sends: true,

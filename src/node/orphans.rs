@@ -3,7 +3,7 @@
 use crate::{
     doc::{Admitted, Document, Limits, Refusal, Room, Sender, Waiting},
     ident::Hash,
-    store::{ORPHAN_BYTES_MAX, ORPHANS_MAX, Orphans},
+    store::{ORPHAN_BYTES_MAX, ORPHANS_MAX, Orphans, Source},
 };
 use bytes::Bytes;
 use std::collections::BTreeMap;
@@ -12,13 +12,15 @@ use std::collections::BTreeMap;
 #[derive(Debug, Default)]
 pub(super) struct Nursery {
     here: BTreeMap<Hash, Bytes>,
+    /// Which member sent it, as far as that is known.
+    from: BTreeMap<Hash, Source>,
     fresh: Orphans,
 }
 
 impl Nursery {
     /// What is stored.
     pub(super) fn new(stored: Vec<(Hash, Bytes)>) -> Self {
-        Self { here: stored.into_iter().collect(), fresh: Orphans::default() }
+        Self { here: stored.into_iter().collect(), ..Self::default() }
     }
 
     /// Bytes that it holds.
@@ -36,8 +38,8 @@ impl Nursery {
         std::mem::take(&mut self.fresh)
     }
 
-    /// Sends bytes through the gate, and then what waited for them. Gives whether any of that was taken.
-    /// `left`: bytes for which the store has room.
+    /// Sends bytes through the gate, and then what waited for them. Gives who sent what was taken of that.
+    /// `from`: the member that sends them. `left`: bytes for which the store has room.
     ///
     /// # Errors
     /// As [`Document::admit`]: all is as before.
@@ -45,10 +47,11 @@ impl Nursery {
         &mut self,
         document: &mut Document,
         bytes: &[u8],
-        sender: Sender,
+        from: Option<Source>,
         left: u64,
         limits: &Limits,
-    ) -> Result<(Admitted, bool), Refusal> {
+    ) -> Result<(Admitted, Vec<Source>), Refusal> {
+        let sender = from.map_or(Sender::Stranger, |_| Sender::Member);
         // What waits for a document that is not there has no place, unless a peer sends it: then the
         // beginning is on its way, from wherever it was made.
         let exists = !document.version().is_empty() || sender == Sender::Member;
@@ -60,26 +63,30 @@ impl Nursery {
         let mut admitted = document.admit(bytes, sender, room, limits)?;
         for Waiting { hash, bytes, .. } in &admitted.waiting {
             let bytes = Bytes::copy_from_slice(bytes);
+            // Whoever made it tells more than who passes it on.
+            if let Some(from) = from.filter(|from| from.made || !self.from.contains_key(hash)) {
+                self.from.insert(*hash, from);
+            }
             if self.here.insert(*hash, bytes.clone()).is_none() {
                 self.fresh.remove.retain(|gone| gone != hash);
                 self.fresh.put.push((*hash, bytes));
             }
         }
-        let mut freed = false;
+        let mut freed = Vec::new();
         if !admitted.delta.changes.is_empty() && !self.here.is_empty() {
             freed = self.retry(document, sender, limits, &mut admitted);
         }
         Ok((admitted, freed))
     }
 
-    /// Sends what waits through the gate, and gives whether any was taken. What is refused will never be.
+    /// Sends what waits through the gate, and gives who sent what was taken. What is refused will never be.
     fn retry(
         &mut self,
         document: &mut Document,
         sender: Sender,
         limits: &Limits,
         admitted: &mut Admitted,
-    ) -> bool {
+    ) -> Vec<Source> {
         let room = Room { changes: usize::MAX, bytes: usize::MAX };
         let whole: Vec<u8> = self.here.values().flatten().copied().collect();
         let done = match document.admit(&whole, sender, room, limits) {
@@ -95,7 +102,8 @@ impl Nursery {
         }
         let taken: Vec<Hash> =
             self.here.keys().filter(|hash| document.holds_change(hash)).copied().collect();
-        let freed = !taken.is_empty();
+        let from = |hash| self.from.get(hash).copied().unwrap_or(Source::UNKNOWN);
+        let freed = taken.iter().map(from).collect();
         for hash in taken {
             self.forget(hash);
         }
@@ -134,6 +142,7 @@ impl Nursery {
 
     fn forget(&mut self, hash: Hash) {
         self.here.remove(&hash);
+        self.from.remove(&hash);
         let put = self.fresh.put.len();
         self.fresh.put.retain(|(fresh, _)| *fresh != hash);
         if self.fresh.put.len() == put {

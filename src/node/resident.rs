@@ -12,7 +12,7 @@ use super::{
     task::{Answer, Task},
 };
 use crate::{
-    doc::{Actor, Admitted, Delta, Document, Edit, Form, Limits, Rendering, Sender, Stamp},
+    doc::{Actor, Admitted, Delta, Document, Edit, Form, Limits, Rendering, Stamp},
     ident::Version,
     store::{
         Brings, Commit, KEPT_SECONDS, Kept, KeptAnswers, Log, LogSize, NewView, Origin, Source,
@@ -369,12 +369,9 @@ impl Resident {
         around: &Around<'_>,
     ) -> Result<Taken, Error> {
         // What a peer brings came to this group of nodes elsewhere; all else came here.
-        let (sender, origin) = match from {
-            Some(_) => (Sender::Member, Origin::Foreign),
-            None => (Sender::Stranger, Origin::Own),
-        };
+        let origin = from.map_or(Origin::Own, |_| Origin::Foreign);
         let (admitted, freed) =
-            self.orphans.admit(&mut self.document, bytes, sender, left, limits)?;
+            self.orphans.admit(&mut self.document, bytes, from, left, limits)?;
         let Admitted { delta, held, waiting, cloned } = admitted;
         if cloned != 0 {
             let id = self.track.name().id();
@@ -389,9 +386,7 @@ impl Resident {
             (self.single, self.conflicts) = (false, None);
         }
         if taken != 0 {
-            // Who sent what has waited is not known any more.
-            let from = from.into_iter().chain(freed.then_some(Source::UNKNOWN));
-            for from in from {
+            for from in from.into_iter().chain(freed) {
                 if !self.from.contains(&from) {
                     self.from.push(from);
                 }

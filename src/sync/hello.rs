@@ -2,9 +2,9 @@
 //!
 //! ```text
 //! message  format (1), kind (1), and
-//! 11 hello node (16), incarnation (16), lineage: list of incarnation (16), key id (u64), scope,
-//!          sends (flag), takes (flag), links: list of (node, scope), documents (u64), beat;
-//!          at most LINEAGE_MAX starts, LINKS_MAX links and LINK_COLLECTIONS_MAX collections in these
+//! 11 hello node (16), incarnation (16), key id (u64), scope, sends (flag), takes (flag),
+//!          links: list of (node, scope), documents (u64), beat;
+//!          at most LINKS_MAX links and LINK_COLLECTIONS_MAX collections in these
 //! 12 beat  beat
 //! beat     seq (u64), option of cursor: incarnation (16), seq (u64); told (u64), set (u64), cell 0, state (u64)
 //! scope    option of list of u64
@@ -19,9 +19,6 @@ use super::{
     sketch::Cell,
 };
 use crate::ident::{Cursor, IncarnationId, NodeId};
-
-/// Most starts of a node of which it tells, the last ones.
-pub const LINEAGE_MAX: usize = 64;
 
 /// Most links of a node of which it tells. Of what it leaves out, others offer what they have twice.
 pub const LINKS_MAX: usize = 1024;
@@ -57,8 +54,6 @@ pub struct Hello {
     pub node: NodeId,
     /// This start of it.
     pub incarnation: IncarnationId,
-    /// Earlier starts, the last [`LINEAGE_MAX`] of them.
-    pub lineage: Vec<IncarnationId>,
     /// The id of the keys under which it sums up.
     pub key: u64,
     /// What it would share with this peer.
@@ -98,7 +93,6 @@ impl Hello {
         let mut writer = Writer::new(11);
         writer.node(self.node);
         writer.incarnation(self.incarnation);
-        writer.list(&self.lineage, |writer, start| writer.incarnation(*start));
         writer.u64(self.key);
         self.scope.write(&mut writer);
         writer.flag(self.sends);
@@ -121,7 +115,6 @@ impl Hello {
         let hello = Self {
             node: reader.node()?,
             incarnation: reader.incarnation()?,
-            lineage: reader.short_list(16, LINEAGE_MAX, Reader::incarnation)?,
             key: reader.u64()?,
             scope: Scope::read(&mut reader)?,
             sends: reader.flag()?,
@@ -219,7 +212,6 @@ mod tests {
         let hello = Hello {
             node: NodeId::from_bytes([1; 16]),
             incarnation,
-            lineage: vec![IncarnationId::from_bytes([3; 16])],
             key: 9,
             scope: scope.clone(),
             sends: true,
@@ -232,8 +224,6 @@ mod tests {
             &[1, 11][..],
             &[1; 16],
             &[2; 16],
-            &[1, 0, 0, 0],
-            &[3; 16],
             &9u64.to_le_bytes(),
             &[1, 2, 0, 0, 0],
             &3u64.to_le_bytes(),
@@ -256,19 +246,18 @@ mod tests {
             damaged[at] = byte;
             Hello::decode(&damaged)
         };
-        assert_eq!(damaged(62, 2), Err(DecodeError::Flag));
-        assert_eq!(damaged(67, 9), Err(DecodeError::Scope), "collections are sorted");
-        assert_eq!(damaged(66, 0xff), Err(DecodeError::Short), "a count that lies");
+        assert_eq!(damaged(42, 2), Err(DecodeError::Flag));
+        assert_eq!(damaged(47, 9), Err(DecodeError::Scope), "collections are sorted");
+        assert_eq!(damaged(46, 0xff), Err(DecodeError::Short), "a count that lies");
     }
 
     #[test]
     fn a_hello_lists_no_more_than_its_bounds_and_one_that_does_is_none() {
         let set = SetId(0);
         let beat = Beat { seq: 0, cursor: None, told: 0, set, root: Cell::default(), state: 0 };
-        let hello = |starts: usize, links: Vec<Link>, scope| Hello {
+        let hello = |links: Vec<Link>, scope| Hello {
             node: NodeId::from_bytes([1; 16]),
             incarnation: IncarnationId::from_bytes([2; 16]),
-            lineage: vec![IncarnationId::from_bytes([3; 16]); starts],
             key: 0,
             scope,
             sends: true,
@@ -283,14 +272,12 @@ mod tests {
         let wide = COLLECTIONS_MAX;
         let wide_links = LINK_COLLECTIONS_MAX / wide;
         for (hello, fine) in [
-            (hello(LINEAGE_MAX, vec![], Scope::All), true),
-            (hello(LINEAGE_MAX + 1, vec![], Scope::All), false),
-            (hello(0, links(LINKS_MAX, Scope::All), Scope::All), true),
-            (hello(0, links(LINKS_MAX + 1, Scope::All), Scope::All), false),
-            (hello(0, vec![], some(wide)), true),
-            (hello(0, vec![], some(wide + 1)), false),
-            (hello(0, links(wide_links, some(wide)), Scope::All), true),
-            (hello(0, links(wide_links + 1, some(wide)), Scope::All), false),
+            (hello(links(LINKS_MAX, Scope::All), Scope::All), true),
+            (hello(links(LINKS_MAX + 1, Scope::All), Scope::All), false),
+            (hello(vec![], some(wide)), true),
+            (hello(vec![], some(wide + 1)), false),
+            (hello(links(wide_links, some(wide)), Scope::All), true),
+            (hello(links(wide_links + 1, some(wide)), Scope::All), false),
         ] {
             let decoded = Hello::decode(&hello.encode());
             assert_eq!(decoded, if fine { Ok(hello) } else { Err(DecodeError::Many) });

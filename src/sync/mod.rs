@@ -34,7 +34,7 @@ mod sketch;
 pub use codec::{DecodeError, FORMAT};
 pub use estimate::{estimate, probed};
 pub use feed::{Batch, Offer, Pull, Taken, Want};
-pub use hello::{Beat, Hello, LINEAGE_MAX, LINK_COLLECTIONS_MAX, LINKS_MAX, Link};
+pub use hello::{Beat, Hello, LINK_COLLECTIONS_MAX, LINKS_MAX, Link};
 pub use key::{SketchKey, position};
 pub use message::{Ask, Difference, Part, Salt, SetId, Slice, Told};
 pub use names::{NamesAsk, NamesTold, answer_names};

@@ -315,7 +315,6 @@ async fn one_who_looks_on_is_told_of_cells_and_names_and_nothing_else() {
     let hello = Hello {
         node: NodeId::from_bytes([9; 16]),
         incarnation: IncarnationId::from_bytes([8; 16]),
-        lineage: Vec::new(),
         key: sketches.id(),
         scope: Scope::All,
         sends: false,

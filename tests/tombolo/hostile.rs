@@ -133,7 +133,6 @@ pub(crate) fn hello(node: u8, incarnation: u8) -> Hello {
     Hello {
         node: NodeId::from_bytes([node; 16]),
         incarnation: IncarnationId::from_bytes([incarnation; 16]),
-        lineage: Vec::new(),
         key: SketchKey::derived(SECRET).id(),
         scope: Scope::All,
         sends: true,

@@ -9,7 +9,7 @@ use crate::{
         members::{Entry, below},
     },
     peer::{self, Client},
-    sync::{Beat, Cell, DecodeError, Hello, LINEAGE_MAX, Reason, Scope, SetId},
+    sync::{Beat, Cell, DecodeError, Hello, Reason, Scope, SetId},
 };
 use std::{
     convert::Infallible,
@@ -137,14 +137,11 @@ impl Node {
         if !scope.is_empty() {
             self.sum_up(scope).await?;
         }
-        let starts = self.store().incarnations();
-        let earlier = starts.iter().rev().skip(1).take(LINEAGE_MAX);
         let nobody = NodeId::from_bytes([0; 16]);
         let set = scope.set(self.ledger().key());
         let mut hello = Hello {
             node: self.id(),
             incarnation: self.incarnation(),
-            lineage: earlier.map(|start| start.id).collect(),
             key: self.ledger().key().id(),
             scope: terms.scope.clone(),
             sends: drives && terms.direction.sends(),
