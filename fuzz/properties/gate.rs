@@ -1,7 +1,10 @@
 //! The gate, against changes that were forged: what is taken saves, loads and reads back; what is
 //! refused leaves the document as it was.
 
-use super::forge::{self, Forged};
+use super::{
+    forge::{self, Forged},
+    generate,
+};
 use arbitrary::{Arbitrary, Result, Unstructured};
 use automerge::{
     ActorId, AutoCommit, Automerge, Change, ObjType, ROOT, ReadDoc, ScalarValue,
@@ -33,6 +36,9 @@ pub fn property(data: &[u8]) {
 }
 
 fn scene(bytes: &mut Unstructured<'_>) -> Result<()> {
+    if bytes.ratio(1, 8)? {
+        return beginning(bytes);
+    }
     let base = base();
     let mut document = Document::new(Actor([1; 16]));
     let mut stored = Vec::new();
@@ -54,6 +60,33 @@ fn scene(bytes: &mut Unstructured<'_>) -> Result<()> {
             }
         }
         send(&mut document, &mut stored, &sent);
+    }
+    Ok(())
+}
+
+/// A member sends what begins a document: it is what anybody would find it to be.
+fn beginning(bytes: &mut Unstructured<'_>) -> Result<()> {
+    let stamp = Stamp { time_seconds: 0, message: bytes.arbitrary()? };
+    let put = Edit::Put(generate::map(bytes, 3)?);
+    let mut author = Document::new(Actor([8; 16]));
+    let Ok(delta) = author.edit(&put, None, &stamp, &limits()) else { return Ok(()) };
+    let Some(change) = delta.changes.first() else { return Ok(()) };
+    let sent = damaged(bytes, &Change::try_from(&change[..]).unwrap())?;
+    let sent_by = |sender| {
+        let mut document = Document::new(Actor([1; 16]));
+        document.admit(&sent, sender, ROOM, &limits()).map(|admitted| (document, admitted))
+    };
+    let Ok((mut document, admitted)) = sent_by(Sender::Member) else { return Ok(()) };
+    if !admitted.delta.changes.is_empty() {
+        sound(&mut document, &admitted.delta.changes);
+    }
+    if let Ok((other, by_stranger)) = sent_by(Sender::Stranger) {
+        assert_eq!(admitted, by_stranger);
+        let shown = |document: &Document| {
+            let forms = [Form::Plain, Form::Typed].map(|form| document.render(form, None));
+            (forms, document.standing(), document.save())
+        };
+        assert_eq!(shown(&document), shown(&other));
     }
     Ok(())
 }
