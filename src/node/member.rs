@@ -174,7 +174,7 @@ impl Member {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::{
         ident::{IncarnationId, NodeId},
@@ -182,7 +182,8 @@ mod tests {
     };
     use std::collections::BTreeSet;
 
-    fn hello(incarnation: u8) -> Hello {
+    /// What a node says of itself, at a start.
+    pub(in crate::node) fn hello(incarnation: u8) -> Hello {
         let (root, set) = (Cell::default(), SetId(0));
         Hello {
             node: NodeId::from_bytes([1; 16]),

@@ -363,22 +363,7 @@ pub(super) fn below(ambient: &Ambient, end: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sync::{Beat, Cell, SetId};
-
-    fn hello(incarnation: u8) -> Hello {
-        let (root, set) = (Cell::default(), SetId(0));
-        Hello {
-            node: NodeId::from_bytes([1; 16]),
-            incarnation: IncarnationId::from_bytes([incarnation; 16]),
-            key: 0,
-            scope: Scope::All,
-            sends: true,
-            takes: true,
-            links: Vec::new(),
-            documents: 0,
-            beat: Beat { seq: 0, cursor: None, told: 0, set, root, state: 0 },
-        }
-    }
+    use crate::node::member::tests::hello;
 
     #[test]
     fn of_too_many_nodes_the_one_unheard_longest_is_forgotten() {
