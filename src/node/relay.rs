@@ -9,7 +9,7 @@ use std::collections::{HashMap, VecDeque};
 
 /// Most documents of which it is known.
 const DOCUMENTS_MAX: usize = 1 << 16;
-/// Most sources of one document; of more, none is known.
+/// Most sources of one document, the last ones.
 const SOURCES_MAX: usize = 8;
 
 /// Where foreign changes came from.
@@ -37,8 +37,10 @@ impl Relay {
                 None => sources.push((*source, seq)),
             }
         }
-        if SOURCES_MAX < sources.len() {
-            self.floor = seq;
+        while SOURCES_MAX < sources.len() {
+            let oldest = (0..sources.len()).min_by_key(|place| sources[*place].1).unwrap_or(0);
+            let (_, last) = sources.swap_remove(oldest);
+            self.floor = self.floor.max(last);
         }
         self.order.push_back((seq, id));
         while DOCUMENTS_MAX < self.order.len() {
@@ -90,6 +92,21 @@ mod tests {
         assert!(!relay.wants(id(1), 12, |_| false), "all of it was told");
         assert!(!relay.wants(id(2), 10, |_| false), "there is nothing foreign");
         assert!(relay.wants(id(2), 9, |_| true), "of which nothing is known");
+    }
+
+    #[test]
+    fn of_more_sources_than_are_known_the_last_ones_are() {
+        let mut relay = Relay::new(0);
+        for seq in 1..=2 * SOURCES_MAX as u64 {
+            relay.note(id(1), seq, &[source(u8::try_from(seq).unwrap())]);
+        }
+        assert_eq!((relay.floor, relay.documents[&id(1)].len()), (8, SOURCES_MAX));
+        assert!(relay.wants(id(1), 7, |_| true));
+        assert!(!relay.wants(id(1), 8, |_| true));
+        assert!(relay.wants(id(1), 8, |from| from.node != source(9).node));
+        let many: Vec<Source> = (0..=8).map(source).collect();
+        relay.note(id(2), 20, &many);
+        assert_eq!(relay.floor, 20, "of one commit more than are known");
     }
 
     #[test]
