@@ -9,7 +9,7 @@ use super::{
 use crate::{
     doc::Limits,
     http,
-    node::{Node, Options},
+    node::{Node, Options, PeerOptions},
     peer::Client,
     store::{self, Engine},
 };
@@ -58,6 +58,8 @@ async fn serve(
     let listener = listener.into_std()?;
     let mut socket = owner_socket(config);
     let address = listener.local_addr()?;
+    // Whatever it says is read before anybody is told that the node is there, and once.
+    let peers = config.peers()?;
     let listening = format!("listening on http://{address} node {}", node.id());
     output::talk(&match config.log_format {
         LogFormat::Text => listening,
@@ -73,7 +75,8 @@ async fn serve(
     }
     loop {
         let listener = TcpListener::from_std(listener.try_clone()?)?;
-        if serve_once(config, node, listener, socket, &mut told).await? == End::Stop {
+        let peers = peers.clone();
+        if serve_once(config, node, (listener, socket), peers, &mut told).await? == End::Stop {
             return Ok(());
         }
         tracing::info!("the disk has room again: opening the data anew");
@@ -93,8 +96,8 @@ enum End {
 async fn serve_once(
     config: &Config,
     node: Node,
-    listener: TcpListener,
-    socket: Option<socket::Bound>,
+    (listener, socket): (TcpListener, Option<socket::Bound>),
+    peers: Vec<PeerOptions>,
     told: &mut watch::Receiver<bool>,
 ) -> anyhow::Result<End> {
     let api = http::Api::new(node.clone(), config.http()?);
@@ -108,7 +111,7 @@ async fn serve_once(
     let (bounds, traffic) = (config.connections(), api.traffic());
     let streams = api.clone();
     let network = http::serve(listener, api.into_service(), bounds, traffic, stop());
-    let replication = node.replicate(config.peers()?, Client::tcp(), stop());
+    let replication = node.replicate(peers, Client::tcp(), stop());
     let waiting = async {
         let end = tokio::select! {
             _ = told.wait_for(|told| *told) => End::Stop,
