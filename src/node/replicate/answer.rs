@@ -200,7 +200,8 @@ impl Node {
         if !terms.direction.takes() {
             return Err(Reason::NotShared.because("nothing is taken from this node"));
         }
-        let taken = self.take_batch(from, member.hello.incarnation, batch).await;
+        let start = member.hello.incarnation;
+        let taken = self.take_batch(from, start, &member.scope, batch).await;
         Ok(taken.map_err(|error| refused(&error))?.encode())
     }
 

@@ -108,7 +108,7 @@ impl Drop for Weight<'_> {
 }
 
 impl Node {
-    /// Takes a batch of a member's feed.
+    /// Takes a batch of a member's feed, as far as it is of what both share.
     ///
     /// # Errors
     /// `ReadOnly`, `DiskFull`, `WritesStopped`, `Stalled`, `Stopping`: what was taken stays, and the batch is
@@ -117,12 +117,11 @@ impl Node {
         &self,
         from: NodeId,
         incarnation: IncarnationId,
+        scope: &Scope,
         mut batch: Batch,
     ) -> Result<Taken, Error> {
-        let member = self.members().member(from);
-        let scope = member.map_or_else(Scope::nothing, |member| member.scope);
-        batch.made.retain(|parcel| self.is_shared(&scope, &parcel.name));
-        batch.relayed.retain(|parcel| self.is_shared(&scope, &parcel.name));
+        batch.made.retain(|parcel| self.is_shared(scope, &parcel.name));
+        batch.relayed.retain(|parcel| self.is_shared(scope, &parcel.name));
         let moves = batch.from != batch.to || batch.begins;
         let turns = self.members().turns(from);
         let known = || {
@@ -147,7 +146,7 @@ impl Node {
         let _weight = Weight::of(self.members(), &batch);
         let made = self.unpack(batch.made, Source { node: from, made: true }).await?;
         let relayed = self.unpack(batch.relayed, Source { node: from, made: false }).await?;
-        let (wants, unreadable) = self.wanted(&scope, batch.offers).await?;
+        let (wants, unreadable) = self.wanted(scope, batch.offers).await?;
         let lacks = [made.refused, made.waits, relayed.refused, relayed.waits, unreadable].concat();
         let mut acknowledged = known.unwrap_or(0);
         if moves {

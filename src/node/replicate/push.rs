@@ -197,7 +197,8 @@ impl Session {
                 let (end, to, whole_until) = (batch.end, batch.to, batch.whole_until);
                 let idle = batch.is_empty() && !batch.begins;
                 let take = async {
-                    let taken = self.node.take_batch(self.id, self.start, batch).await?;
+                    let taken = self.node.take_batch(self.id, self.start, &self.scope, batch);
+                    let taken = taken.await?;
                     let is_taken = to <= taken.acknowledged;
                     let lacks = [taken.lacks, self.fetch_wanted(taken.wants).await?].concat();
                     self.take_note(is_taken.then_some(to), lacks);
