@@ -38,11 +38,16 @@ lint:
 		$(STEP) 'licences, bans, sources'; cargo deny --locked check --hide-inclusion-graph bans licenses sources; \
 	else echo 'SKIPPED: licences, bans and sources (cargo install --locked cargo-deny)'; fi
 
-# To optimise the unit tests takes longer than they do. Most of the others wait for nodes and clocks.
+# To optimise the unit tests takes longer than they do. Most of the others wait for nodes and clocks, and
+# leave the simulation more time than it needs.
 unit:
 	@$(STEP) 'tests of units'; eval "$$(.ci/setup tests)"; CARGO_PROFILE_DEV_OPT_LEVEL=0 cargo test --locked --lib
-	@$(STEP) 'tests: architecture, properties, integration, simulation'; eval "$$(.ci/setup tests)"; \
-	RUST_TEST_THREADS=$${RUST_TEST_THREADS:-$$((2 * $$(nproc)))} cargo test --locked --test '*'
+	@$(STEP) 'tests: architecture, properties, integration; simulation beside them'; eval "$$(.ci/setup tests)"; \
+	cargo test --locked --no-run --test '*'; mkdir -p target; \
+	nice -n 19 cargo test --locked --test tombolo misfortune -- --nocapture >target/simulation.log 2>&1 & \
+	simulation=$$!; trap 'kill $$simulation 2>/dev/null || true' EXIT; \
+	RUST_TEST_THREADS=$${RUST_TEST_THREADS:-$$((2 * $$(nproc)))} cargo test --locked --test '*' -- --skip misfortune; \
+	$(STEP) 'simulation'; wait $$simulation || { cat target/simulation.log; exit 1; }; tail -n 6 target/simulation.log
 
 bench: ## Each figure beside its floor, in one run (ARGS=NAME for those that hold NAME, ARGS=--list)
 	@$(SETUP); cargo bench --quiet --locked --bench figures -- $(ARGS)
