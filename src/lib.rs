@@ -17,6 +17,7 @@
 //! | [`peer`] | the HTTP client that talks to other nodes |
 //! | [`store`] | durable bytes: the only room that knows RocksDB |
 //! | [`sync`] | how two nodes find out where they differ (pure) |
+//! | [`automerge_repo`] | the protocol of offline-first clients as a state machine (pure) |
 //! | [`doc`] | documents: JSON outside, Automerge inside (pure) |
 //! | [`metric`] | counters and histograms, of which each room has its own (pure) |
 //! | [`ident`] | collections, keys, ids, versions, cursors: parsed once (pure) |
@@ -42,6 +43,7 @@
 //! 8. Everything has a bound, and the bound has a name.
 //! 9. One bad document is one bad document: everything else goes on.
 
+pub mod automerge_repo;
 pub mod cli;
 pub mod doc;
 pub mod http;

@@ -161,6 +161,11 @@ impl Document {
         &self.history
     }
 
+    /// All its changes, for what speaks Automerge's own protocols.
+    pub(crate) fn automerge(&self) -> &Automerge {
+        self.history.automerge()
+    }
+
     /// Its changes, and what the gate knows of them.
     pub(super) fn history_and_verified(&mut self) -> (&History, &mut Verified) {
         (&self.history, &mut self.verified)
