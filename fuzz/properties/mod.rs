@@ -6,6 +6,7 @@
 //! target with its `[[bin]]` in Cargo.toml. Inputs worth keeping go into `../corpus/<name>`, named for
 //! what they show.
 
+pub mod automerge_repo;
 pub mod forge;
 pub mod gate;
 pub mod generate;
@@ -35,6 +36,7 @@ macro_rules! drive {
 
 #[cfg(test)]
 drive!(
+    automerge_repo: 2_000,
     gate: 1_000,
     json_in: 10_000,
     key_codec: 10_000,
