@@ -62,11 +62,11 @@ impl Node {
         let mut answers = Vec::new();
         while let Some(mut turn) = self.session.turn() {
             for incoming in turn.incoming {
-                let before = self.document.version();
-                let missing = self.admit(&incoming.changes());
-                if turn.share.hear_equal(incoming.clone(), &before).is_none() {
-                    turn.share.hear(incoming, &before, &missing, &self.document);
+                if turn.share.hear_unseen(&incoming, &self.document.version()) {
+                    continue;
                 }
+                let missing = self.admit(&incoming.changes());
+                turn.share.hear(incoming, &missing, &self.document);
             }
             let version = self.document.version();
             let settled = turn.share.is_settled(&version);

@@ -40,7 +40,7 @@ pub struct Closing {
 /// What a frame comes to.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Heard {
-    /// Nothing, or nothing yet: a turn may be due.
+    /// Nothing.
     Nothing,
     /// The peer has joined; the answer goes out at once.
     Joined {
@@ -51,6 +51,8 @@ pub enum Heard {
         /// The answer.
         answer: Vec<u8>,
     },
+    /// A message about a document, which the peer has open from now on; a turn is due.
+    Open(DocumentId),
     /// An answer that goes out at once.
     Answer(Vec<u8>),
     /// Something for others who have the document open.
@@ -207,7 +209,7 @@ impl Session {
         place.inbox_bytes += exchange.data.len();
         self.backlog += exchange.data.len();
         place.line_up(document, &mut self.ready);
-        Ok(Heard::Nothing)
+        Ok(Heard::Open(document))
     }
 
     /// Takes note that a document changed. Those that the peer does not have open are no concern of it.

@@ -2,8 +2,8 @@
 //! 2020, "Byzantine eventual consistency and the fundamental limits of peer-to-peer databases"), without
 //! its hand on the document.
 //!
-//! What Automerge does when it receives a message is done here in two halves: the changes are admitted
-//! by whoever owns the document, and [`Share::hear`] learns the rest. What is said is Automerge's own, but
+//! What Automerge does when it receives a message is done in two halves: the changes are admitted by
+//! whoever owns the document, and [`Share::hear`] learns the rest. What is said is Automerge's own, but
 //! for two filters that it need not send:
 //!
 //! - A peer that names what both shared when they last met is believed, as far as it is held here: no
@@ -68,52 +68,53 @@ impl Share {
             && self.state.their_capabilities.as_ref().is_some_and(whole)
     }
 
+    /// Whether the peer, when it spoke last, held nothing that is not here.
+    pub fn holds_no_more_than(&self, document: &Document) -> bool {
+        let heads = self.state.their_heads.iter().flatten();
+        heads.copied().all(|head| document.holds_change(&Hash::from_bytes(head.0)))
+    }
+
     /// Whether the peer held what `version` names when it spoke last, and asked for nothing.
     fn agrees(&self, heads: &[ChangeHash]) -> bool {
         self.state.their_heads.as_deref() == Some(heads)
             && self.state.their_need.as_ref().is_some_and(Vec::is_empty)
     }
 
-    /// Learns from a message whose changes have been admitted, or were refused. `before`: the document's
-    /// version before that. `missing`: what the document lacks of what those rest on that wait beside it.
-    pub fn hear(
-        &mut self,
-        incoming: Incoming,
-        before: &Version,
-        missing: &[Hash],
-        document: &Document,
-    ) {
+    /// Learns from a message whose changes have been admitted, or were refused. `missing`: what the document
+    /// lacks of what those rest on that wait beside it.
+    pub fn hear(&mut self, incoming: Incoming, missing: &[Hash], document: &Document) {
         self.missing = missing.iter().map(|hash| ChangeHash(hash.to_bytes())).collect();
         let holds = |hash: &ChangeHash| document.holds_change(&Hash::from_bytes(hash.0));
-        self.learn(incoming, before, &document.version(), holds);
+        self.learn(incoming, &document.version(), holds);
     }
 
-    /// The same of a message from a peer that holds what this node does, for which the document need not
-    /// be at hand. `None` and nothing learned: it is another message, or nothing is held here.
-    pub fn hear_equal(&mut self, incoming: Incoming, version: &Version) -> Option<()> {
+    /// The same of a message that says that its sender holds what this node does, or nothing at all: for it
+    /// the document need not be at hand. `false` and nothing learned: it is another message.
+    pub fn hear_unseen(&mut self, incoming: &Incoming, version: &Version) -> bool {
         let message = incoming.message();
         let heads = heads_of(version);
         let equal = !heads.is_empty() && message.heads == heads;
-        if !equal || !message.need.is_empty() || !message.changes.is_empty() {
-            return None;
+        let empty =
+            message.heads.is_empty() && message.have.iter().all(|have| have.last_sync.is_empty());
+        if !(equal || empty) || !message.need.is_empty() || !message.changes.is_empty() {
+            return false;
         }
         self.missing.clear();
-        self.learn(incoming, version, version, |hash| heads.contains(hash));
-        Some(())
+        self.learn(incoming.clone(), version, |hash| heads.contains(hash));
+        true
     }
 
     fn learn(
         &mut self,
         incoming: Incoming,
-        before: &Version,
-        after: &Version,
+        version: &Version,
         holds: impl Fn(&ChangeHash) -> bool,
     ) {
         let digest = incoming.digest();
         self.repeats = if digest == self.last { self.repeats.saturating_add(1) } else { 0 };
         self.last = digest;
         let Message { heads, need, have, changes, flags, version: _ } = incoming.into_message();
-        let (before, after) = (heads_of(before), heads_of(after));
+        let ours = heads_of(version);
         let state = &mut self.state;
         state.in_flight = false;
         if let Some(flags) = flags {
@@ -128,14 +129,11 @@ impl Share {
             }
             state.peer_read_only = flags.contains(MessageFlags::READ_ONLY);
         }
-        if !changes.is_empty() && !state.read_only {
-            state.shared_heads = advanced(&before, &after, &state.shared_heads);
-        }
         // Who holds all that was sent is sent none of it again, listed or not.
-        if heads == after || state.last_sent_heads.iter().all(|head| heads.contains(head)) {
+        if heads == ours || state.last_sent_heads.iter().all(|head| heads.contains(head)) {
             state.sent_hashes.clear();
         }
-        if changes.is_empty() && heads == before {
+        if changes.is_empty() && heads == ours {
             state.last_sent_heads.clone_from(&heads);
         }
         let known: Vec<ChangeHash> = heads.iter().filter(|head| holds(head)).copied().collect();
@@ -159,8 +157,8 @@ impl Share {
         state.their_have = Some(have);
         state.their_heads = Some(heads);
         state.their_need = Some(need);
-        if self.agrees(&after) {
-            self.state.their_have = Some(vec![all_of(after)]);
+        if self.agrees(&ours) {
+            self.state.their_have = Some(vec![all_of(ours)]);
         }
     }
 
@@ -183,12 +181,11 @@ impl Share {
         Some(message.encode())
     }
 
-    /// What [`Share::say`] says of a document of which the peer holds this very version, without it.
+    /// What [`Share::say`] says of a document of which the peer holds this very version, without it. `None`:
+    /// it does not.
     pub fn say_equal(&mut self, version: &Version) -> Option<Vec<u8>> {
-        if self.is_settled(version) {
-            return None;
-        }
-        Some(self.send(heads_of(version), Vec::new()))
+        let heads = heads_of(version);
+        self.agrees(&heads).then(|| self.send(heads, Vec::new()))
     }
 
     /// What is said to a peer that wants all of a document, which is these bytes.
@@ -221,16 +218,6 @@ fn all_of(heads: Vec<ChangeHash>) -> Have {
 
 fn heads_of(version: &Version) -> Vec<ChangeHash> {
     version.hashes().iter().map(|hash| ChangeHash(hash.to_bytes())).collect()
-}
-
-/// What both hold once the peer's changes have brought the heads from `before` to `after`.
-fn advanced(before: &[ChangeHash], after: &[ChangeHash], shared: &[ChangeHash]) -> Vec<ChangeHash> {
-    let new = after.iter().filter(|head| !before.contains(head));
-    let kept = shared.iter().filter(|head| after.contains(head));
-    let mut advanced: Vec<ChangeHash> = new.chain(kept).copied().collect();
-    advanced.sort_unstable();
-    advanced.dedup();
-    advanced
 }
 
 #[cfg(test)]
@@ -277,10 +264,9 @@ mod tests {
         /// Hears a message and answers, as a turn does it.
         fn answer(&mut self, share: &mut Share, data: &[u8]) -> Option<Vec<u8>> {
             let incoming = Incoming::decode(data).unwrap();
-            let before = self.document.version();
             let changes = if share.is_read_only() { Vec::new() } else { incoming.changes() };
             let missing = self.admit(&changes);
-            share.hear(incoming, &before, &missing, &self.document);
+            share.hear(incoming, &missing, &self.document);
             share.say(&self.document)
         }
     }
@@ -402,21 +388,21 @@ mod tests {
             });
             let incoming = Incoming::decode(&data.unwrap()).unwrap();
             let (mut loaded, mut unloaded) = (Share::new(), Share::new());
-            loaded.hear(incoming.clone(), &version, &[], &node.document);
-            assert_eq!(unloaded.hear_equal(incoming, &version), Some(()));
+            loaded.hear(incoming.clone(), &[], &node.document);
+            assert!(unloaded.hear_unseen(&incoming, &version));
             let said = loaded.say(&node.document);
             assert!(said.is_some());
             assert_eq!(unloaded.say_equal(&version), said);
             assert_eq!(unloaded, loaded, "again: {again}");
             assert!(unloaded.is_settled(&version));
-            assert_eq!((unloaded.say_equal(&version), loaded.say(&node.document)), (None, None));
+            assert_eq!(loaded.say(&node.document), None);
             client.hear(&said.unwrap());
         }
         client.edit(&mut Rng::with_seed(1));
         let data = client.say().unwrap();
         let mut share = Share::new();
         let incoming = Incoming::decode(&data).unwrap();
-        assert_eq!(share.hear_equal(incoming, &version), None, "it holds more");
+        assert!(!share.hear_unseen(&incoming, &version), "it holds more");
         assert_eq!(share, Share::new());
         client.hear(&node.answer(&mut share, &data).unwrap());
         talk(&mut client, &mut node, &mut share);
@@ -452,7 +438,7 @@ mod tests {
             let Some(said) = client.say() else { break };
             let incoming = Incoming::decode(&said).unwrap();
             // The gate refuses whatever it is.
-            share.hear(incoming, &Version::empty(), &[], &node.document);
+            share.hear(incoming, &[], &node.document);
             let Some(answer) = share.say(&node.document) else { break };
             client.hear(&answer);
             assert!(round < 10, "they talk without end");
@@ -479,7 +465,7 @@ mod tests {
 
         let (mut client, mut share) = (Client::new(3), Share::new());
         let incoming = Incoming::decode(&client.say().unwrap()).unwrap();
-        share.hear(incoming, &node.document.version(), &[], &node.document);
+        assert!(share.hear_unseen(&incoming, &node.document.version()));
         assert!(share.wants_all());
         client.hear(&share.say_whole(&node.document.version(), bytes));
         assert!(is_equal(&mut client, &node));
@@ -533,7 +519,7 @@ mod tests {
         message.heads = client.document.clone().get_heads();
         let mut share = Share::new();
         let incoming = Incoming::decode(&message.encode()).unwrap();
-        share.hear(incoming, &node.document.version(), &[], &node.document);
+        share.hear(incoming, &[], &node.document);
         let said = share.say(&node.document).unwrap();
         assert!(said.len() < 2 * node.document.save().len() + 500, "{} bytes", said.len());
     }

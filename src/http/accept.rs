@@ -107,13 +107,17 @@ pub async fn serve<L, S>(
         let (builders, closing) = (Arc::clone(&builders), Arc::clone(&closing));
         let (service, watch) = (service.clone(), Watch::new(bounds, Arc::clone(&traffic)));
         connections.spawn(async move {
-            attend(stream, service, &builders, Arc::new(watch), &closing).await;
-            drop(seat);
+            let socket = Socket::new(stream, Arc::new(watch), seat);
+            attend(socket, service, &builders, &closing).await;
         });
     }
     drop(listener);
     closing.close();
-    let ended = async { while connections.join_next().await.is_some() {} };
+    let ended = async {
+        while connections.join_next().await.is_some() {}
+        // Who speaks another protocol by now holds a seat, too.
+        seats.all_free().await;
+    };
     if time::timeout(bounds.stop_time, ended).await.is_err() {
         tracing::warn!(connections = connections.len(), "cut off what did not end in time");
     }
@@ -163,17 +167,16 @@ async fn next<L: Listener>(listener: &mut L, seats: &Arc<Seats>) -> Option<(L::S
 
 /// One connection, from its first byte to its last.
 async fn attend<T, S>(
-    stream: T,
+    mut socket: Socket<T, Seat>,
     service: S,
     builders: &Builders,
-    watch: Arc<Watch>,
     closing: &Closing,
 ) where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible> + Send + 'static,
     S::Future: Send + 'static,
 {
-    let mut socket = Socket::new(stream, Arc::clone(&watch));
+    let watch = Arc::clone(socket.watch());
     let mut alarm = pin!(time::sleep_until(watch.due()));
     let mut closed = pin!(closing.notify.notified());
     let opened = poll_fn(|cx| {
@@ -197,7 +200,8 @@ async fn attend<T, S>(
         let answer = Box::pin(service.call(request));
         async move { Ok::<_, Infallible>(answer.await?.map(|body| Metered::new(body, turn))) }
     });
-    let mut connection = pin!(builder.serve_connection(TokioIo::new(socket), metered));
+    let mut connection =
+        pin!(builder.serve_connection_with_upgrades(TokioIo::new(socket), metered));
     let mut told = false;
     poll_fn(|cx| {
         if !told && closing.flag.load(Ordering::Acquire) {
@@ -255,6 +259,7 @@ impl Closing {
 #[derive(Debug)]
 struct Seats {
     all: Arc<Semaphore>,
+    count_max: u32,
     per_address_max: usize,
     taken: Mutex<HashMap<IpAddr, usize>>,
     traffic: Arc<Traffic>,
@@ -271,9 +276,17 @@ struct Seat {
 
 impl Seats {
     fn new(bounds: Connections, traffic: Arc<Traffic>) -> Self {
-        let all = Arc::new(Semaphore::new(bounds.count_max.min(Semaphore::MAX_PERMITS)));
+        let count_max =
+            u32::try_from(bounds.count_max.min(Semaphore::MAX_PERMITS)).unwrap_or(u32::MAX);
+        let all = Arc::new(Semaphore::new(count_max as usize));
         let per_address_max = bounds.count_per_address_max;
-        Self { all, per_address_max, taken: Mutex::default(), traffic }
+        Self { all, count_max, per_address_max, taken: Mutex::default(), traffic }
+    }
+
+    /// Waits until nobody is connected.
+    async fn all_free(&self) {
+        // It is never closed.
+        let _ = self.all.acquire_many(self.count_max).await;
     }
 
     fn with<T>(&self, change: impl FnOnce(&mut HashMap<IpAddr, usize>) -> T) -> T {

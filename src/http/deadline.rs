@@ -234,21 +234,35 @@ impl HttpBody for Metered {
 /// How every connection of HTTP/2 begins (RFC 9113, section 3.4).
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// A socket that tells its watch what moves, and lingers when it is shut down.
+/// A socket that tells its watch what moves, and lingers when it is shut down. It holds its connection's
+/// seat, whatever protocol is spoken on it in the end.
 #[derive(Debug)]
-pub(super) struct Socket<S> {
+pub(super) struct Socket<S, G> {
     stream: S,
     watch: Arc<Watch>,
+    _seat: G,
     /// What was read to tell the protocol, until it is read again: so many bytes of these.
     opening: [u8; PREFACE.len()],
     opening_bytes: usize,
     lingering: Option<Pin<Box<Sleep>>>,
 }
 
-impl<S> Socket<S> {
+impl<S, G> Socket<S, G> {
     /// The socket over a stream.
-    pub(super) fn new(stream: S, watch: Arc<Watch>) -> Self {
-        Self { stream, watch, opening: [0; PREFACE.len()], opening_bytes: 0, lingering: None }
+    pub(super) fn new(stream: S, watch: Arc<Watch>, seat: G) -> Self {
+        Self {
+            stream,
+            watch,
+            _seat: seat,
+            opening: [0; PREFACE.len()],
+            opening_bytes: 0,
+            lingering: None,
+        }
+    }
+
+    /// Its watch.
+    pub(super) fn watch(&self) -> &Arc<Watch> {
+        &self.watch
     }
 
     fn wrote(&self, result: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
@@ -259,7 +273,7 @@ impl<S> Socket<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> Socket<S> {
+impl<S: AsyncRead + Unpin, G> Socket<S, G> {
     /// Reads until it is known whether this is HTTP/2. What was read is the beginning of what is read
     /// next, in one piece with what follows: hyper, which would read on its own to know this, doubles a
     /// buffer whose first bytes come alone, and keeps it.
@@ -294,7 +308,7 @@ impl<S: AsyncRead + Unpin> Socket<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Socket<S> {
+impl<S: AsyncRead + Unpin, G: Unpin> AsyncRead for Socket<S, G> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -316,7 +330,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Socket<S> {
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Socket<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin, G: Unpin> AsyncWrite for Socket<S, G> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,

@@ -43,6 +43,7 @@ mod reply;
 mod rest;
 mod route;
 mod service;
+mod sockets;
 mod sweep;
 mod trace;
 mod traffic;
@@ -78,6 +79,8 @@ const ROUTES: &[Line] = &[
     ("DELETE", "/v1/{collection}", collection!(sweep::documents)),
     ("POST", "/v1/_bulk", node!(bulk::write)),
     ("GET", "/v1/_changes", node!(feed::changes)),
+    ("GET", "/v1/_sync", node!(sockets::connect)),
+    ("GET", "/v1/_sync/{collection}", collection!(sockets::connect_to)),
     ("GET", "/v1/_collections", node!(list::collections)),
     ("GET", "/v1/_peers", node!(peers::list)),
     ("GET", "/v1/_peers/{peer}", peer!(peers::show)),

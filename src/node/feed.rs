@@ -4,7 +4,7 @@
 //! filter that somebody waits on has one *slot*; a commit wakes the slots that its document matches,
 //! so that readers of something else cost a writer nothing.
 
-use super::{Error, Node};
+use super::{Error, Node, audience::Audience};
 use crate::{
     ident::{Collection, Cursor, Name, Version},
     store::{FeedEntry, FeedQuery, Store},
@@ -245,6 +245,7 @@ pub(super) struct Board {
     count: AtomicUsize,
     /// All who wait have been woken for what was committed up to here.
     announced: AtomicU64,
+    audience: Arc<Audience>,
 }
 
 #[derive(Debug, Default)]
@@ -267,6 +268,11 @@ impl Board {
         self.count.load(Ordering::Relaxed) as u64
     }
 
+    /// Those who have documents open.
+    pub(super) fn audience(&self) -> &Arc<Audience> {
+        &self.audience
+    }
+
     /// A board on which everything up to `seq` is known.
     pub(super) fn new(seq: u64) -> Self {
         Self { announced: AtomicU64::new(seq), ..Self::default() }
@@ -276,14 +282,15 @@ impl Board {
     ///
     /// The lock is taken also where nobody waits. It is what orders this and a reader that comes: either
     /// the reader has its slot and is woken, or it reads after it got one what was published before.
-    pub(super) fn announce<'a>(&self, names: impl Iterator<Item = &'a Name>, seq: u64) {
+    pub(super) fn announce<'a>(&self, names: impl Iterator<Item = &'a Name> + Clone, seq: u64) {
         let slots = self.lock();
         if !slots.by_filter.is_empty() {
-            for name in names {
+            for name in names.clone() {
                 slots.ring(name, seq);
             }
         }
         drop(slots);
+        self.audience.changed(names.map(Name::id));
         self.announced.fetch_max(seq, Ordering::AcqRel);
     }
 

@@ -11,6 +11,8 @@
 //! orphans     changes that wait for others      look      what is read off a document
 //! past        changes, differences, history, blame, conflicts
 //! admit       changes that were made elsewhere  decoder   a process that opens large documents first
+//! sockets     connections of offline-first clients
+//! audience    which documents they have open    turn      one document's turn on one of them
 //! quarantine  what does not load, or broke it
 //! replicate   what others are told, and what they tell
 //! members     who they are                          member    what is known of one
@@ -36,6 +38,7 @@
 
 mod admit;
 mod ambient;
+mod audience;
 mod cache;
 mod check;
 mod committer;
@@ -60,12 +63,14 @@ mod replicate;
 mod resident;
 mod rivals;
 mod shard;
+mod sockets;
 mod status;
 mod task;
 #[cfg(test)]
 mod tests;
 mod threads;
 mod token;
+mod turn;
 mod worker;
 mod write;
 
@@ -83,6 +88,7 @@ pub use replicate::{
     ADDED_MAX as PEERS_ADDED_MAX, Answered, Direction, PeerError, PeerOptions, PeerPut, PeerStatus,
     State as PeerState, Traffic as PeerTraffic, Unheard,
 };
+pub use sockets::{Frames, Spoken};
 pub use threads::Executor;
 pub use write::{Once, Precondition, Taken, Write, Written};
 

@@ -1,0 +1,181 @@
+//! Connections of offline-first clients: frames come and go by bounded channels, whoever carries them.
+
+use super::{
+    Error, Node,
+    audience::{Listening, News},
+    turn::Done,
+};
+use crate::{
+    automerge_repo::{Closing, Heard, Session},
+    ident::Collection,
+};
+use bytes::Bytes;
+use futures_util::{
+    FutureExt, StreamExt,
+    stream::{FuturesUnordered, Stream},
+};
+use std::{panic::AssertUnwindSafe, sync::Arc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+
+/// Turns of one connection at once.
+const TURNS_MAX: usize = 16;
+/// Bytes of frames that wait for a slow reader; one frame may be larger.
+const UNSENT_BYTES_MAX: u32 = 1 << 20;
+/// Bytes of sync messages that were heard and that no turn has taken; no frame is read before there are
+/// less.
+const BACKLOG_BYTES_MAX: usize = 1 << 20;
+
+/// Closing codes (RFC 6455, section 7.4.1, and its registry).
+const GOING_AWAY: u16 = 1001;
+const TRY_AGAIN_LATER: u16 = 1013;
+
+/// What goes to a client.
+#[derive(Debug)]
+pub enum Spoken {
+    /// A frame. It counts among what waits to be sent until the permit is dropped.
+    Frame(Vec<u8>, OwnedSemaphorePermit),
+    /// The end, with its code and reason.
+    Close(u16, &'static str),
+}
+
+/// The frames of one connection.
+#[derive(Debug)]
+pub struct Frames {
+    /// From the client; closed when it is gone.
+    pub incoming: mpsc::Receiver<Bytes>,
+    /// To the client; closed when it is gone.
+    pub outgoing: mpsc::Sender<Spoken>,
+}
+
+/// The client is gone, or is to go.
+enum End {
+    Gone,
+    Closing(Closing),
+}
+
+impl Node {
+    /// Serves one connection until one side ends it. Documents that the client makes go into
+    /// `collection`.
+    pub async fn converse(&self, collection: Collection, frames: Frames) {
+        let unsent = Arc::new(Semaphore::new(UNSENT_BYTES_MAX as usize));
+        let (node, storage) = (format!("tombolo-{}", self.id()), self.id().to_string());
+        let Frames { incoming, outgoing } = frames;
+        let mut talk = Talk {
+            session: Session::new(node, storage),
+            listening: self.board().audience().listen(),
+            outgoing,
+            unsent,
+        };
+        if let Err(End::Closing(closing)) = talk.run(self, &collection, incoming).await {
+            let Closing { code, reason, frame } = closing;
+            if let Some(frame) = frame {
+                // Whoever is gone hears nothing.
+                let _ = talk.send(frame).await;
+            }
+            let _ = talk.outgoing.send(Spoken::Close(code, reason)).await;
+        }
+    }
+}
+
+/// One connection.
+struct Talk {
+    session: Session,
+    listening: Listening,
+    outgoing: mpsc::Sender<Spoken>,
+    /// Bytes that may still wait to be sent.
+    unsent: Arc<Semaphore>,
+}
+
+impl Talk {
+    async fn run(
+        &mut self,
+        node: &Node,
+        collection: &Collection,
+        mut incoming: mpsc::Receiver<Bytes>,
+    ) -> Result<(), End> {
+        let mut turns = FuturesUnordered::new();
+        loop {
+            while turns.len() < TURNS_MAX
+                && let Some(turn) = self.session.turn()
+            {
+                turns.push(guarded(node.take_turn(collection, turn)));
+            }
+            tokio::select! {
+                biased;
+                Some(done) = next(&mut turns) => self.end_turn(done).await?,
+                news = self.listening.next() => self.hear_news(news).await?,
+                frame = incoming.recv(), if self.session.backlog() < BACKLOG_BYTES_MAX => {
+                    let frame = frame.ok_or(End::Gone)?;
+                    self.hear(&frame).await?;
+                }
+            }
+        }
+    }
+
+    async fn hear(&mut self, frame: &[u8]) -> Result<(), End> {
+        match self.session.hear(frame).map_err(End::Closing)? {
+            Heard::Nothing => {}
+            Heard::Open(document) => self.listening.open(document),
+            Heard::Joined { peer, answer, .. } => {
+                self.listening.join(&peer);
+                self.send(answer).await?;
+            }
+            Heard::Answer(answer) => self.send(answer).await?,
+            Heard::Ephemeral(document, said) => self.listening.say(document, &said),
+            Heard::Odd(why) => tracing::debug!(why, "an odd message of a client"),
+        }
+        Ok(())
+    }
+
+    async fn hear_news(&mut self, news: News) -> Result<(), End> {
+        match news {
+            News::Changed(documents) => {
+                documents.into_iter().for_each(|document| self.session.changed(document));
+                Ok(())
+            }
+            News::Said(said) => {
+                let frame = self.session.pass_on(&said);
+                self.send(frame).await
+            }
+            News::Replaced => {
+                Err(End::Closing(self.session.end(GOING_AWAY, "joined by another connection")))
+            }
+        }
+    }
+
+    async fn end_turn(&mut self, done: Result<Done, Error>) -> Result<(), End> {
+        match done {
+            Ok(Done { document, share, said }) => match self.session.done(document, share, said) {
+                Some(frame) => self.send(frame).await,
+                None => Ok(()),
+            },
+            Err(error) => {
+                tracing::warn!(%error, "a client is sent away and may come back");
+                Err(End::Closing(self.session.end(TRY_AGAIN_LATER, "try again later")))
+            }
+        }
+    }
+
+    /// Sends a frame, as soon as the client has taken enough of those before.
+    async fn send(&self, frame: Vec<u8>) -> Result<(), End> {
+        let bytes = u32::try_from(frame.len()).unwrap_or(u32::MAX).min(UNSENT_BYTES_MAX);
+        let permit = Arc::clone(&self.unsent).acquire_many_owned(bytes);
+        let permit = tokio::select! {
+            biased;
+            permit = permit => permit.map_err(|_| End::Gone)?,
+            () = self.outgoing.closed() => return Err(End::Gone),
+        };
+        self.outgoing.send(Spoken::Frame(frame, permit)).await.map_err(|_| End::Gone)
+    }
+}
+
+/// The next turn that ends; waits if there is none.
+async fn next<T>(turns: &mut (impl Stream<Item = T> + Unpin)) -> Option<T> {
+    turns.next().await
+}
+
+/// A turn in which a panic is an error like any other.
+async fn guarded(turn: impl Future<Output = Result<Done, Error>>) -> Result<Done, Error> {
+    let turn = AssertUnwindSafe(turn).catch_unwind().await;
+    turn.unwrap_or_else(|_| Err(Error::Internal("a turn met a defect of the program".to_owned())))
+}
