@@ -57,7 +57,9 @@ mod quarantine;
 mod readme;
 mod replicate;
 mod roundtrip;
+mod rust_client;
 mod simulation;
+mod sockets;
 mod wire;
 
 /// A node that holds nothing yet and keeps nothing.
