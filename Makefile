@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run build test format lint unit fuzz bench soak
+.PHONY: help run build test format lint unit clients fuzz bench soak
 
 # libclang and RocksDB's archive, found or made; the environment for cargo.
 SETUP = eval "$$(.ci/setup)"
@@ -26,7 +26,7 @@ run: ## Build the release binary and start a node on 127.0.0.1:7420, data in ./t
 build: ## Build the release binary
 	@$(SETUP); cargo build --release --locked
 
-test: format lint unit ## Everything that CI runs
+test: format lint unit clients ## Everything that CI runs
 
 format:
 	@$(STEP) 'format'; cargo fmt --check
@@ -48,6 +48,12 @@ unit:
 	simulation=$$!; trap 'kill $$simulation 2>/dev/null || true' EXIT; \
 	RUST_TEST_THREADS=$${RUST_TEST_THREADS:-$$((2 * $$(nproc)))} cargo test --locked --test '*' -- --skip misfortune; \
 	$(STEP) 'simulation'; wait $$simulation || { cat target/simulation.log; exit 1; }; tail -n 6 target/simulation.log
+
+# The unmodified packages from npm, against the program that the tests above were built with.
+clients: ## Stock clients from npm at real nodes (Node.js 20 or later)
+	@$(STEP) 'stock clients'; if node --version 2>/dev/null | grep -qE '^v(2[0-9]|[3-9][0-9])' && npm --version >/dev/null 2>&1; then \
+		eval "$$(.ci/setup tests)"; cargo build --quiet --locked; cd tests/js && npm ci --silent --no-audit --no-fund && node --test; \
+	else echo 'SKIPPED: stock clients, which need Node.js 20 or later and npm (apt-get install nodejs npm)'; fi
 
 bench: ## Each figure beside its floor, in one run (ARGS=NAME for those that hold NAME, ARGS=--list)
 	@$(SETUP); cargo bench --quiet --locked --bench figures -- $(ARGS)

@@ -9,7 +9,7 @@ use automerge::{
     transaction::Transactable,
 };
 use tombolo::{
-    automerge_repo::{Exchange, Heard, Message, Metadata, Said, Session},
+    automerge_repo::{Exchange, Heard, Message, Metadata, Next, Said, Session},
     doc::{Actor, Document, Sender},
     ident::{DocumentId, Hash, Version},
 };
@@ -75,7 +75,7 @@ impl Node {
                 Some(data) => Said::Sync(data),
             };
             assert!(!settled || said == Said::Nothing, "there was nothing to say");
-            if let Some(frame) = self.session.done(turn.document, turn.share, said) {
+            if let Next::Send(frame) = self.session.done(turn.document, turn.share, said) {
                 let Ok(Message::Sync(exchange)) = Message::decode(&frame) else {
                     panic!("no sync message")
                 };

@@ -81,6 +81,19 @@ pub enum Said {
     Sync(Vec<u8>),
     /// The document is not to be had.
     Unavailable,
+    /// Nobody has written the document here. It may be on its way: the peer is told later, unless it comes.
+    Nowhere,
+}
+
+/// What follows a turn.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Next {
+    /// Nothing.
+    Nothing,
+    /// A frame that goes out.
+    Send(Vec<u8>),
+    /// The document may be on its way: after a while [`Session::waited`] says that it did not come.
+    Wait,
 }
 
 /// One connection.
@@ -111,6 +124,8 @@ struct Place {
     queued: bool,
     /// Whether the peer knows that the document is not to be had.
     unavailable: bool,
+    /// Whether it has been waited for long enough.
+    overdue: bool,
 }
 
 impl Session {
@@ -220,6 +235,14 @@ impl Session {
         }
     }
 
+    /// A document that was nowhere has been waited for long enough.
+    pub fn waited(&mut self, document: DocumentId) {
+        if let Some(place) = self.documents.get_mut(&document) {
+            place.overdue = true;
+            self.changed(document);
+        }
+    }
+
     /// The next turn, if there is one. It ends with [`Session::done`].
     pub fn turn(&mut self) -> Option<Turn> {
         while let Some(document) = self.ready.pop_front() {
@@ -235,21 +258,23 @@ impl Session {
         None
     }
 
-    /// Ends a turn; the frame that goes out, if any does.
-    pub fn done(&mut self, document: DocumentId, share: Share, said: Said) -> Option<Vec<u8>> {
-        let place = self.documents.get_mut(&document)?;
+    /// Ends a turn.
+    pub fn done(&mut self, document: DocumentId, share: Share, said: Said) -> Next {
+        let Some(place) = self.documents.get_mut(&document) else { return Next::Nothing };
         place.share = Some(share);
         place.line_up(document, &mut self.ready);
         let told = place.unavailable;
-        place.unavailable = match said {
-            Said::Nothing => told,
-            Said::Sync(_) => false,
-            Said::Unavailable => true,
-        };
         match said {
-            Said::Sync(data) => Some(self.sync(document, data)),
-            Said::Unavailable if !told => Some(self.unavailable(document.to_bs58check())),
-            Said::Nothing | Said::Unavailable => None,
+            Said::Sync(data) => {
+                (place.unavailable, place.overdue) = (false, false);
+                Next::Send(self.sync(document, data))
+            }
+            Said::Nowhere if !told && !place.overdue => Next::Wait,
+            Said::Unavailable | Said::Nowhere if !told => {
+                place.unavailable = true;
+                Next::Send(self.unavailable(document.to_bs58check()))
+            }
+            Said::Nothing | Said::Unavailable | Said::Nowhere => Next::Nothing,
         }
     }
 
@@ -288,6 +313,7 @@ impl Place {
             changed: false,
             queued: false,
             unavailable: false,
+            overdue: false,
         }
     }
 
@@ -407,12 +433,14 @@ mod tests {
         session.changed(DOCUMENT);
         session.changed(DOCUMENT);
         assert!(session.turn().is_none(), "it is in a turn");
-        let frame = session.done(DOCUMENT, turn.share, Said::Sync(vec![1])).unwrap();
+        let Next::Send(frame) = session.done(DOCUMENT, turn.share, Said::Sync(vec![1])) else {
+            panic!("nothing is sent")
+        };
         let sync = exchange("node", "tab", &DOCUMENT.to_bs58check(), &[1]);
         assert_eq!(Message::decode(&frame), Ok(Message::Sync(sync)));
         let turn = session.turn().unwrap();
         assert_eq!(turn.incoming.len(), 2);
-        assert_eq!(session.done(DOCUMENT, turn.share, Said::Nothing), None);
+        assert_eq!(session.done(DOCUMENT, turn.share, Said::Nothing), Next::Nothing);
         assert!(session.turn().is_none());
         session.changed(DOCUMENT);
         assert!(session.turn().unwrap().incoming.is_empty());
@@ -425,7 +453,7 @@ mod tests {
             session.changed(DOCUMENT);
             session.hear(&request(&EMPTY)).unwrap();
             let turn = session.turn().unwrap();
-            session.done(DOCUMENT, turn.share, said).is_some()
+            matches!(session.done(DOCUMENT, turn.share, said), Next::Send(_))
         };
         assert!(end(Said::Unavailable));
         assert!(!end(Said::Unavailable));
@@ -433,6 +461,25 @@ mod tests {
         assert!(!end(Said::Unavailable));
         assert!(end(Said::Sync(vec![1])));
         assert!(end(Said::Unavailable));
+    }
+
+    #[test]
+    fn what_is_nowhere_is_waited_for() {
+        let mut session = joined();
+        session.hear(&request(&EMPTY)).unwrap();
+        let mut end = |session: &mut Session, said| {
+            let turn = session.turn().unwrap();
+            session.done(DOCUMENT, turn.share, said)
+        };
+        assert_eq!(end(&mut session, Said::Nowhere), Next::Wait);
+        session.waited(DOCUMENT);
+        assert!(matches!(end(&mut session, Said::Nowhere), Next::Send(_)));
+        session.waited(DOCUMENT);
+        assert_eq!(end(&mut session, Said::Nowhere), Next::Nothing, "it was told");
+        session.changed(DOCUMENT);
+        assert!(matches!(end(&mut session, Said::Sync(vec![1])), Next::Send(_)));
+        session.changed(DOCUMENT);
+        assert_eq!(end(&mut session, Said::Nowhere), Next::Wait, "it was there between");
     }
 
     #[test]

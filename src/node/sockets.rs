@@ -6,16 +6,19 @@ use super::{
     turn::Done,
 };
 use crate::{
-    automerge_repo::{Closing, Heard, Session},
-    ident::Collection,
+    automerge_repo::{Closing, Heard, Next, Session},
+    ident::{Collection, DocumentId},
 };
 use bytes::Bytes;
 use futures_util::{
     FutureExt, StreamExt,
     stream::{FuturesUnordered, Stream},
 };
-use std::{panic::AssertUnwindSafe, sync::Arc};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use std::{collections::VecDeque, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
+    time::{self, Instant},
+};
 
 /// Turns of one connection at once.
 const TURNS_MAX: usize = 16;
@@ -24,6 +27,11 @@ const UNSENT_BYTES_MAX: u32 = 1 << 20;
 /// Bytes of sync messages that were heard and that no turn has taken; no frame is read before there are
 /// less.
 const BACKLOG_BYTES_MAX: usize = 1 << 20;
+
+/// How long a document that is nowhere may be on its way, from another client of this node or of a peer,
+/// before its client is told that it is not to be had.
+const ON_ITS_WAY_HERE: Duration = Duration::from_millis(250);
+const ON_ITS_WAY_FROM_PEERS: Duration = Duration::from_secs(2);
 
 /// Closing codes (RFC 6455, section 7.4.1, and its registry).
 const GOING_AWAY: u16 = 1001;
@@ -65,6 +73,7 @@ impl Node {
             listening: self.board().audience().listen(),
             outgoing,
             unsent,
+            awaited: VecDeque::new(),
         };
         if let Err(End::Closing(closing)) = talk.run(self, &collection, incoming).await {
             let Closing { code, reason, frame } = closing;
@@ -84,6 +93,8 @@ struct Talk {
     outgoing: mpsc::Sender<Spoken>,
     /// Bytes that may still wait to be sent.
     unsent: Arc<Semaphore>,
+    /// Documents that are nowhere, and until when they may come.
+    awaited: VecDeque<(Instant, DocumentId)>,
 }
 
 impl Talk {
@@ -100,9 +111,14 @@ impl Talk {
             {
                 turns.push(guarded(node.take_turn(collection, turn)));
             }
+            let due = self.awaited.front().map(|(due, _)| *due);
             tokio::select! {
                 biased;
-                Some(done) = next(&mut turns) => self.end_turn(done).await?,
+                Some(done) = next(&mut turns) => self.end_turn(node, done).await?,
+                () = reached(due) => {
+                    let document = self.awaited.pop_front().map(|(_, document)| document);
+                    document.into_iter().for_each(|document| self.session.waited(document));
+                }
                 news = self.listening.next() => self.hear_news(news).await?,
                 frame = incoming.recv(), if self.session.backlog() < BACKLOG_BYTES_MAX => {
                     let frame = frame.ok_or(End::Gone)?;
@@ -143,11 +159,17 @@ impl Talk {
         }
     }
 
-    async fn end_turn(&mut self, done: Result<Done, Error>) -> Result<(), End> {
+    async fn end_turn(&mut self, node: &Node, done: Result<Done, Error>) -> Result<(), End> {
         match done {
             Ok(Done { document, share, said }) => match self.session.done(document, share, said) {
-                Some(frame) => self.send(frame).await,
-                None => Ok(()),
+                Next::Nothing => Ok(()),
+                Next::Send(frame) => self.send(frame).await,
+                Next::Wait => {
+                    let alone = node.peers().is_empty();
+                    let wait = if alone { ON_ITS_WAY_HERE } else { ON_ITS_WAY_FROM_PEERS };
+                    self.awaited.push_back((Instant::now() + wait, document));
+                    Ok(())
+                }
             },
             Err(error) => {
                 tracing::warn!(%error, "a client is sent away and may come back");
@@ -166,6 +188,14 @@ impl Talk {
             () = self.outgoing.closed() => return Err(End::Gone),
         };
         self.outgoing.send(Spoken::Frame(frame, permit)).await.map_err(|_| End::Gone)
+    }
+}
+
+/// Waits until then; for ever, if there is no such time.
+async fn reached(due: Option<Instant>) {
+    match due {
+        Some(due) => time::sleep_until(due).await,
+        None => std::future::pending().await,
     }
 }
 

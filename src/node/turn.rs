@@ -58,7 +58,7 @@ impl Node {
                     for incoming in &incoming {
                         share.hear_unseen(incoming, &Version::empty());
                     }
-                    Said::Unavailable
+                    Said::Nowhere
                 }
             },
         };

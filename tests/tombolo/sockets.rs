@@ -534,9 +534,10 @@ fn a_node_that_stops_says_so_and_ends_in_time() {
     let folder = tempfile::tempdir().unwrap();
     let process = Process::start(&folder.path().join("data"));
     let mut wire = Wire::joined(&process, "tab");
-    let stopping = thread::spawn(move || process.stop());
-    assert!(matches!(wire.hear(), Heard::Closed(1001, _)));
-    stopping.join().unwrap();
+    thread::scope(|scope| {
+        scope.spawn(|| process.stop());
+        assert!(matches!(wire.hear(), Heard::Closed(1001, _)));
+    });
 }
 
 #[test]

@@ -386,6 +386,11 @@ impl Peers {
         self.tell();
     }
 
+    /// Whether there is none.
+    pub(in crate::node) fn is_empty(&self) -> bool {
+        self.lock().peers.is_empty()
+    }
+
     /// Whether nobody shall wait for the feed any more.
     pub(super) fn ended(&self) -> watch::Receiver<bool> {
         self.ended.subscribe()
