@@ -467,7 +467,7 @@ mod tests {
     fn what_is_nowhere_is_waited_for() {
         let mut session = joined();
         session.hear(&request(&EMPTY)).unwrap();
-        let mut end = |session: &mut Session, said| {
+        let end = |session: &mut Session, said| {
             let turn = session.turn().unwrap();
             session.done(DOCUMENT, turn.share, said)
         };

@@ -100,6 +100,7 @@ const ROUTES: &[Line] = &[
     ("POST", "/_peer/sketch", node!(peer::answer)),
     ("POST", "/_peer/docs", node!(peer::answer)),
     ("POST", "/_peer/names", node!(peer::answer)),
+    ("POST", "/_peer/ephemeral", node!(peer::answer)),
     ("GET", "/livez", node!(node::live)),
     ("GET", "/readyz", node!(node::ready)),
     ("GET", "/metrics", node!(metrics::page)),

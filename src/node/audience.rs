@@ -6,21 +6,24 @@
 
 use crate::{
     automerge_repo::{Echo, Ephemeral},
-    ident::DocumentId,
+    ident::{DocumentId, NodeId},
 };
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
 };
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, watch};
 
 /// Ephemeral messages that wait for one connection; more are lost.
 const SAID_MAX: usize = 64;
 /// Bytes of an ephemeral message; larger ones are lost.
 const SAID_BYTES_MAX: usize = 64 << 10;
+/// Ephemeral messages that are kept for other nodes, and their bytes; who asks too late has lost some.
+const KEPT_MAX: usize = 256;
+const KEPT_BYTES_MAX: usize = 1 << 20;
 
 /// All connections, and what each has open.
 #[derive(Debug, Default)]
@@ -28,7 +31,31 @@ pub(super) struct Audience {
     seats: Mutex<Seats>,
     /// How many documents are open, each as often as it is: nobody looks for one where none is.
     open: AtomicUsize,
+    /// Whether there is any.
+    present: watch::Sender<bool>,
     echo: Mutex<Echo>,
+    kept: Mutex<Kept>,
+    /// Behind the last ephemeral message.
+    last: watch::Sender<u64>,
+}
+
+/// The last ephemeral messages, for other nodes.
+#[derive(Debug, Default)]
+struct Kept {
+    /// The number behind the last.
+    next: u64,
+    bytes: usize,
+    /// Oldest first.
+    all: VecDeque<Said>,
+}
+
+/// An ephemeral message that was heard here.
+#[derive(Debug, Clone)]
+pub(super) struct Said {
+    /// The node from which it came; `None`: from a client of this one.
+    pub(super) from: Option<NodeId>,
+    pub(super) document: DocumentId,
+    pub(super) message: Ephemeral,
 }
 
 #[derive(Debug, Default)]
@@ -81,22 +108,73 @@ impl Audience {
         }
     }
 
-    /// Somebody, who may listen, says something to all who have a document open.
-    fn pass_on(&self, document: DocumentId, said: &Ephemeral, from: Option<&Arc<Ear>>) {
-        if SAID_BYTES_MAX < said.data.len() || !lock(&self.echo).is_new(said) {
+    /// What was said at another node.
+    pub(super) fn overhear(&self, from: NodeId, document: DocumentId, message: &Ephemeral) {
+        self.pass_on(Said { from: Some(from), document, message: message.clone() }, None);
+    }
+
+    /// Tells all who have the document open, but for who says it, and keeps it for other nodes.
+    fn pass_on(&self, said: Said, by: Option<&Arc<Ear>>) {
+        let Said { document, message, .. } = &said;
+        if SAID_BYTES_MAX < message.data.len() || !lock(&self.echo).is_new(message) {
             return;
         }
         let seats = self.seats();
-        for ear in seats.by_document.get(&document).into_iter().flatten() {
-            if from.is_none_or(|from| !Arc::ptr_eq(from, ear)) {
+        for ear in seats.by_document.get(document).into_iter().flatten() {
+            if by.is_none_or(|by| !Arc::ptr_eq(by, ear)) {
                 // It may be lost.
-                let _ = ear.said.try_send(said.clone());
+                let _ = ear.said.try_send(message.clone());
             }
         }
+        drop(seats);
+        let next = lock(&self.kept).keep(said);
+        self.last.send_replace(next);
+    }
+
+    /// What was said since, and behind what to ask next. `None`: from now on.
+    pub(super) fn said_since(&self, since: Option<u64>) -> (u64, Vec<Said>) {
+        let kept = lock(&self.kept);
+        // Who was told another number was told it by another start.
+        let known = since.filter(|since| *since <= kept.next).unwrap_or(kept.next);
+        let new = usize::try_from(kept.next - known).unwrap_or(usize::MAX).min(kept.all.len());
+        (kept.next, kept.all.range(kept.all.len() - new..).cloned().collect())
+    }
+
+    /// Tells that something was said.
+    pub(super) fn said(&self) -> watch::Receiver<u64> {
+        self.last.subscribe()
+    }
+
+    /// Tells whether any document is open.
+    pub(super) fn present(&self) -> watch::Receiver<bool> {
+        self.present.subscribe()
+    }
+
+    /// So many more documents are open, or so many less.
+    fn count(&self, more: usize, less: usize) {
+        let before = self.open.fetch_add(more, Ordering::AcqRel) + more;
+        self.open.fetch_sub(less, Ordering::AcqRel);
+        self.present.send_if_modified(|present| {
+            std::mem::replace(present, less < before) != (less < before)
+        });
     }
 
     fn seats(&self) -> MutexGuard<'_, Seats> {
         lock(&self.seats)
+    }
+}
+
+impl Kept {
+    fn keep(&mut self, said: Said) -> u64 {
+        self.bytes += said.message.data.len();
+        self.all.push_back(said);
+        while (KEPT_MAX < self.all.len() || KEPT_BYTES_MAX < self.bytes)
+            && let Some(oldest) = self.all.pop_front()
+        {
+            self.bytes -= oldest.message.data.len();
+        }
+        self.next += 1;
+        self.next
     }
 }
 
@@ -120,13 +198,14 @@ impl Listening {
         if self.open.insert(document) {
             let mut seats = self.audience.seats();
             seats.by_document.entry(document).or_default().push(Arc::clone(&self.ear));
-            self.audience.open.fetch_add(1, Ordering::AcqRel);
+            self.audience.count(1, 0);
         }
     }
 
     /// Says something to all others who have a document open.
     pub(super) fn say(&self, document: DocumentId, said: &Ephemeral) {
-        self.audience.pass_on(document, said, Some(&self.ear));
+        let said = Said { from: None, document, message: said.clone() };
+        self.audience.pass_on(said, Some(&self.ear));
     }
 
     /// Waits for the next that it is to be told.
@@ -163,7 +242,7 @@ impl Drop for Listening {
                 }
             }
         }
-        self.audience.open.fetch_sub(self.open.len(), Ordering::AcqRel);
+        self.audience.count(0, self.open.len());
         if let Some(peer) = &self.peer
             && seats.by_peer.get(peer).is_some_and(|ear| Arc::ptr_eq(ear, &self.ear))
         {
@@ -219,7 +298,7 @@ mod tests {
         two.open(DOCUMENTS[0]);
         three.open(DOCUMENTS[1]);
         one.say(DOCUMENTS[0], &said(1));
-        audience.pass_on(DOCUMENTS[0], &said(1), None);
+        audience.overhear(NodeId::from_bytes([9; 16]), DOCUMENTS[0], &said(1));
         assert!(matches!(now(&mut two), Some(News::Said(heard)) if heard == said(1)));
         assert!(now(&mut one).is_none() && now(&mut two).is_none() && now(&mut three).is_none());
         for count in 2..500 {
@@ -229,6 +308,34 @@ mod tests {
         one.say(DOCUMENTS[0], &large);
         let heard = std::iter::from_fn(|| now(&mut two)).count();
         assert_eq!(heard, SAID_MAX, "who does not listen costs so much, and the rest is lost");
+    }
+
+    #[test]
+    fn the_last_that_was_said_is_kept_for_other_nodes() {
+        let audience = Arc::new(Audience::default());
+        let mut one = audience.listen();
+        one.open(DOCUMENTS[0]);
+        assert!(*audience.present().borrow());
+        let (start, nothing) = audience.said_since(None);
+        assert!(nothing.is_empty());
+        one.say(DOCUMENTS[0], &said(1));
+        audience.overhear(NodeId::from_bytes([9; 16]), DOCUMENTS[0], &said(2));
+        let (next, heard) = audience.said_since(Some(start));
+        let counts: Vec<(bool, u64)> =
+            heard.iter().map(|said| (said.from.is_some(), said.message.count)).collect();
+        assert_eq!(counts, [(false, 1), (true, 2)]);
+        assert!(audience.said_since(Some(next)).1.is_empty());
+        assert!(audience.said_since(Some(next + 1)).1.is_empty(), "of another start");
+        for count in 3..1000 {
+            one.say(DOCUMENTS[0], &said(count));
+        }
+        assert_eq!(audience.said_since(Some(next)).1.len(), KEPT_MAX);
+        for count in 1000..1100 {
+            one.say(DOCUMENTS[0], &Ephemeral { data: vec![0; SAID_BYTES_MAX], ..said(count) });
+        }
+        assert_eq!(audience.said_since(Some(next)).1.len(), KEPT_BYTES_MAX / SAID_BYTES_MAX);
+        drop(one);
+        assert!(!*audience.present().borrow());
     }
 
     #[test]

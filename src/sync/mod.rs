@@ -13,6 +13,7 @@
 //! | `scope` | which collections two nodes share |
 //! | `hello` | who is there, what it holds, and whom it tells |
 //! | `feed` | what was written, on its way to another node |
+//! | `overhear` | what clients of one node say to those of another |
 //! | `refused` | why there is no answer |
 //! | `seal` | that a message is of a member, and is not heard twice |
 
@@ -24,6 +25,7 @@ mod hello;
 mod key;
 mod message;
 mod names;
+mod overhear;
 mod refused;
 mod repair;
 mod round;
@@ -38,6 +40,7 @@ pub use hello::{Beat, Hello, LINK_COLLECTIONS_MAX, LINKS_MAX, Link};
 pub use key::{SketchKey, position};
 pub use message::{Ask, Difference, Part, Salt, SetId, Slice, Told};
 pub use names::{NamesAsk, NamesTold, answer_names};
+pub use overhear::{Overhear, Overheard, SAID_MAX};
 pub use refused::{Reason, Refused};
 pub use repair::{
     Held, Holdings, Lacking, POSITIONS_MAX, Parcel, REPAIR_BYTES_MAX, RepairAsk, RepairTold,

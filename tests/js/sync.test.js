@@ -137,9 +137,12 @@ test("clients of two nodes", () => scene(test, async stage => {
   const found = await until.find(two, made.url)
   found.change(doc => { doc.n = 2 })
   await until("the edit comes back", () => made.doc().n === 2)
-  const heard = []
-  made.on("ephemeral-message", ({ message }) => heard.push(message))
-  await until("it is heard", () => { found.broadcast({ hi: 1 }); return heard.length !== 0 })
+  // Both ways, though only the second node was told of the other.
+  for (const [here, there] of [[made, found], [found, made]]) {
+    const heard = []
+    there.on("ephemeral-message", ({ message }) => heard.push(message))
+    await until("it is heard", () => { here.broadcast({ hi: 1 }); return heard.length !== 0 })
+  }
 }))
 
 test("a client and REST on the same text and counter", () => scene(test, async stage => {

@@ -105,6 +105,7 @@ impl Node {
             "feed" => self.answer_feed(body, &member).await,
             "sketch" => self.answer_sketch(body, &member).await,
             "docs" => self.answer_docs(body, &member).await,
+            "ephemeral" => self.answer_overhear(body, &member).await,
             "names" if !self.agreed(envelope.node).direction.sends() => {
                 Err(Reason::NotShared.because("nothing is told to this node"))
             }

@@ -7,6 +7,7 @@
 //! round      where both differ, and repair         outbox   a stretch of the feed, for one peer
 //! inbox      what a peer sent, through the gate    answer   the asked side of all of it
 //! holdings   what is held at positions, and the changes that somebody lacks
+//! overhear   what clients say to those of other nodes
 //! trouble    why a peer is not attended for a while
 //! ```
 //!
@@ -20,6 +21,7 @@ mod holdings;
 mod inbox;
 mod options;
 mod outbox;
+mod overhear;
 mod peers;
 mod push;
 mod roster;

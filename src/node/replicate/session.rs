@@ -290,6 +290,7 @@ impl Session {
             end = self.beats(changes) => end,
             end = push => end,
             end = pull => end,
+            never = self.overhear() => Ok(never),
         };
         end
     }
