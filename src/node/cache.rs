@@ -127,6 +127,21 @@ impl<T> Cache<T> {
         self.bytes_max < self.bytes()
     }
 
+    /// Now, in uses.
+    pub(super) fn clock(&self) -> u64 {
+        self.clock
+    }
+
+    /// Documents that nobody has used since, at most `most` of them.
+    pub(super) fn unused_since(&self, clock: u64, most: usize) -> Vec<DocumentId> {
+        let before = |queue: &Queue| queue.uses.range(..=clock).map(|(_, id)| *id).collect();
+        let (mut ids, old): (Vec<DocumentId>, Vec<DocumentId>) =
+            (before(&self.young), before(&self.old));
+        ids.extend(old);
+        ids.truncate(most);
+        ids
+    }
+
     /// The documents in the order in which they should go, at most `most` of them: young ones over
     /// their share, then the old, then the rest of the young.
     pub(super) fn oldest(&self, most: usize) -> Vec<DocumentId> {
@@ -281,6 +296,22 @@ mod tests {
     }
 
     #[test]
+    fn what_nobody_has_used_since_is_known() {
+        let mut cache = Cache::new(1600 * KIB);
+        for number in [1, 2, 3, 1] {
+            use_one(&mut cache, number);
+        }
+        let then = cache.clock();
+        for number in [2, 4] {
+            use_one(&mut cache, number);
+        }
+        let mut unused = cache.unused_since(then, 10);
+        unused.sort_unstable();
+        assert_eq!(unused, [id(1), id(3)]);
+        assert_eq!(cache.unused_since(then, 1).len(), 1);
+    }
+
+    #[test]
     fn bytes_are_those_of_what_is_here() {
         let mut random = fastrand::Rng::with_seed(1);
         let mut cache = Cache::new(64 * KIB);
@@ -305,6 +336,7 @@ mod tests {
                 _ => {}
             }
             assert_eq!(cache.bytes(), model.values().sum::<usize>());
+            assert_eq!(cache.unused_since(cache.clock(), usize::MAX).len(), model.len());
             let mut listed = cache.oldest(usize::MAX);
             listed.sort_unstable();
             let mut held: Vec<DocumentId> = model.keys().copied().collect();

@@ -22,7 +22,7 @@ use crate::{
     store::{Aside, Commit, KeptAnswers, NewView, PeerRow, Track},
 };
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
 };
@@ -31,6 +31,9 @@ use std::{
 const EVICTED_MAX: usize = 256;
 /// Most stale views that one tick has made.
 const VIEWS_PER_TICK_MAX: usize = 16;
+
+/// Ticks after which a document leaves memory that nobody has used since.
+const IDLE_TICKS: usize = 60;
 
 /// What a shard is told.
 #[derive(Debug)]
@@ -50,7 +53,7 @@ pub(super) enum Event {
     },
     /// A job that it handed out is done.
     Done(Box<Done>),
-    /// A second has passed. Sent only while there is a view to be made.
+    /// A second has passed. Sent only while documents are in memory.
     Tick,
     /// For the committer, past all documents.
     Apart(Box<Apart>),
@@ -197,6 +200,8 @@ pub(super) struct Shard {
     /// Documents without a view, and the tick of their last commit.
     stale: BTreeMap<DocumentId, u64>,
     ticks: u64,
+    /// How much had been used at each of the last ticks.
+    past: VecDeque<u64>,
     /// Commits that have not ended.
     in_flight: u64,
     loading: u64,
@@ -224,6 +229,7 @@ impl Shard {
             dirty: BTreeSet::new(),
             stale: BTreeMap::new(),
             ticks: 0,
+            past: VecDeque::new(),
             in_flight: 0,
             loading: 0,
             away: 0,
@@ -237,7 +243,13 @@ impl Shard {
 
     /// Whether it wants to be told of time that passes.
     pub(super) fn wants_ticks(&self) -> bool {
-        !self.stale.is_empty()
+        self.documents.len() != 0
+    }
+
+    /// How many documents have no view.
+    #[cfg(test)]
+    pub(super) fn stale_count(&self) -> usize {
+        self.stale.len()
     }
 
     /// How many documents are in memory, or on their way to it.
@@ -478,7 +490,8 @@ impl Shard {
         Effect::Commit(Box::new(Ticket { id, load, number, commit }))
     }
 
-    /// Has the views made of documents that nobody has written for a second.
+    /// Has the views made of documents that nobody has written for a second, and evicts those that nobody
+    /// has used for long.
     fn tick(&mut self, effects: &mut Vec<Effect>) {
         self.ticks += 1;
         let quiet = self.stale.iter().filter(|(_, last)| **last + 1 < self.ticks);
@@ -497,34 +510,47 @@ impl Shard {
                 }
             }
         }
+        self.past.push_back(self.documents.clock());
+        if IDLE_TICKS < self.past.len()
+            && let Some(then) = self.past.pop_front()
+        {
+            for id in self.documents.unused_since(then, EVICTED_MAX) {
+                self.release(id, effects);
+            }
+        }
     }
 
-    /// Evicts documents until the rest fits; makes a stale view and folds a long log first.
+    /// Evicts documents until the rest fits.
     fn make_room(&mut self, effects: &mut Vec<Effect>) {
         if !self.documents.is_over() {
             return;
         }
-        let writable = self.status.check_writable().is_ok();
         // As many as one batch can have brought in; more than that goes with the next ones.
         for id in self.documents.oldest(EVICTED_MAX) {
             if !self.documents.is_over() {
                 break;
             }
-            let Some(Slot::Resident(resident)) = self.documents.peek(id) else { continue };
-            if !resident.is_settled() {
-                continue;
-            }
-            if writable && HEAVY < resident.settle_weight() {
-                self.hand_out(id, Work::Settle, effects);
-                continue;
-            }
-            match if writable { resident.settle() } else { None } {
-                Some(commit) => effects.push(self.ticket(id, commit)),
-                None => {
-                    self.stale.remove(&id);
-                    self.documents.evict(id);
-                    self.metrics.evictions.increment();
-                }
+            self.release(id, effects);
+        }
+    }
+
+    /// Evicts a document of which nothing is under way; makes a stale view and folds a long log first.
+    fn release(&mut self, id: DocumentId, effects: &mut Vec<Effect>) {
+        let writable = self.status.check_writable().is_ok();
+        let Some(Slot::Resident(resident)) = self.documents.peek(id) else { return };
+        if !resident.is_settled() {
+            return;
+        }
+        if writable && HEAVY < resident.settle_weight() {
+            self.hand_out(id, Work::Settle, effects);
+            return;
+        }
+        match if writable { resident.settle() } else { None } {
+            Some(commit) => effects.push(self.ticket(id, commit)),
+            None => {
+                self.stale.remove(&id);
+                self.documents.evict(id);
+                self.metrics.evictions.increment();
             }
         }
     }

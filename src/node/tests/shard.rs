@@ -261,7 +261,7 @@ fn the_view_of_a_large_document_is_made_for_its_next_reader() {
     assert_eq!(one, two);
     assert_eq!(one.body.as_ptr(), two.body.as_ptr(), "walked once");
     assert_eq!(bench.stored("big").map(String::into_bytes), Some(one.body.to_vec()));
-    assert!(!bench.shard.wants_ticks());
+    assert_eq!(bench.shard.stale_count(), 0);
 }
 
 #[test]
@@ -281,7 +281,38 @@ fn the_view_of_a_large_document_is_made_once_nobody_has_written_it_for_a_second(
     bench.tell(Event::Tick);
     assert_eq!(bench.finish(), 1);
     assert!(bench.stored("big").unwrap().starts_with(r#"{"a":4,"#));
+    assert_eq!(bench.shard.stale_count(), 0);
+}
+
+#[test]
+fn what_nobody_has_used_for_a_minute_leaves_memory() {
+    let mut bench = Bench::new(64 << 20);
     assert!(!bench.shard.wants_ticks());
+    for of in ["used", "idle"] {
+        let put = bench.write(of, r#"{"a":1}"#);
+        bench.finish();
+        done(put);
+    }
+    for n in 0..60 {
+        bench.tell(Event::Tick);
+        let patch = bench.write("used", &format!(r#"{{"a":{n}}}"#));
+        bench.finish();
+        done(patch);
+    }
+    assert_eq!(bench.shard.document_count(), 2);
+    bench.tell(Event::Tick);
+    bench.finish();
+    assert_eq!(bench.shard.document_count(), 1);
+    for _ in 0..61 {
+        assert!(bench.shard.wants_ticks());
+        bench.tell(Event::Tick);
+        bench.finish();
+    }
+    assert_eq!(bench.shard.document_count(), 0);
+    assert!(!bench.shard.wants_ticks());
+    let read = bench.read("used");
+    bench.finish();
+    assert_eq!(done(read).body, r#"{"a":59}"#);
 }
 
 #[test]
