@@ -37,6 +37,8 @@ pub struct Share {
     /// What the peer said last, and how often in a row.
     last: [u8; 32],
     repeats: u8,
+    /// The heads of the document when something was said last.
+    said: Vec<ChangeHash>,
 }
 
 impl Share {
@@ -72,6 +74,11 @@ impl Share {
     pub fn holds_no_more_than(&self, document: &Document) -> bool {
         let heads = self.state.their_heads.iter().flatten();
         heads.copied().all(|head| document.holds_change(&Hash::from_bytes(head.0)))
+    }
+
+    /// Whether all was said of this version, as often as it is said to a peer that says the same.
+    pub fn has_said(&self, version: &Version) -> bool {
+        REPEATS_MAX < self.repeats && heads_of(version) == self.said
     }
 
     /// Whether the peer held what `version` names when it spoke last, and asked for nothing.
@@ -164,11 +171,11 @@ impl Share {
 
     /// What is to be said to the peer now; `None`: nothing.
     pub fn say(&mut self, document: &Document) -> Option<Vec<u8>> {
-        let unchanged = heads_of(&document.version()) == self.state.last_sent_heads;
-        let mut message = document.automerge().generate_sync_message(&mut self.state)?;
-        if REPEATS_MAX < self.repeats && unchanged && message.changes.is_empty() {
+        if self.has_said(&document.version()) {
             return None;
         }
+        let mut message = document.automerge().generate_sync_message(&mut self.state)?;
+        self.said.clone_from(&message.heads);
         if !self.missing.is_empty() && !message.need.is_empty() {
             // A filter that claims too much held these back. With another filter they would be again.
             message.need.clone_from(&self.missing);
@@ -198,6 +205,7 @@ impl Share {
         state.have_responded = true;
         state.in_flight = true;
         state.last_sent_heads.clone_from(&heads);
+        self.said.clone_from(&heads);
         let mut flags = MessageFlags::new();
         flags.set(MessageFlags::SUPPORTS_SYNC_RESET);
         if state.read_only {
@@ -522,6 +530,21 @@ mod tests {
         share.hear(incoming, &[], &node.document);
         let said = share.say(&node.document).unwrap();
         assert!(said.len() < 2 * node.document.save().len() + 500, "{} bytes", said.len());
+    }
+
+    #[test]
+    fn who_says_the_same_again_and_again_is_told_so_many_times_and_of_news_at_once() {
+        let (_, mut node) = long(10);
+        let (mut client, mut share) = (Client::new(2), Share::new());
+        let data = client.say().unwrap();
+        let told = (0..10).filter(|_| node.answer(&mut share, &data).is_some()).count();
+        assert_eq!(told, usize::from(REPEATS_MAX) + 1);
+        let (mut author, mut writing) = (Client::new(3), Share::new());
+        talk(&mut author, &mut node, &mut writing);
+        author.edit(&mut Rng::with_seed(1));
+        talk(&mut author, &mut node, &mut writing);
+        client.hear(&share.say(&node.document).unwrap());
+        assert!(is_equal(&mut client, &node));
     }
 
     #[test]

@@ -11,10 +11,10 @@ use crate::{
 };
 use bytes::Bytes;
 use futures_util::{
-    FutureExt, StreamExt,
+    StreamExt,
     stream::{FuturesUnordered, Stream},
 };
-use std::{collections::VecDeque, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, mpsc},
     time::{self, Instant},
@@ -109,7 +109,7 @@ impl Talk {
             while turns.len() < TURNS_MAX
                 && let Some(turn) = self.session.turn()
             {
-                turns.push(guarded(node.take_turn(collection, turn)));
+                turns.push(node.take_turn(collection, turn));
             }
             let due = self.awaited.front().map(|(due, _)| *due);
             tokio::select! {
@@ -202,10 +202,4 @@ async fn reached(due: Option<Instant>) {
 /// The next turn that ends; waits if there is none.
 async fn next<T>(turns: &mut (impl Stream<Item = T> + Unpin)) -> Option<T> {
     turns.next().await
-}
-
-/// A turn in which a panic is an error like any other.
-async fn guarded(turn: impl Future<Output = Result<Done, Error>>) -> Result<Done, Error> {
-    let turn = AssertUnwindSafe(turn).catch_unwind().await;
-    turn.unwrap_or_else(|_| Err(Error::Internal("a turn met a defect of the program".to_owned())))
 }

@@ -10,7 +10,8 @@ use crate::{
     ident::{Collection, DocumentId, Hash, Key, Name, Version},
 };
 use bytes::Bytes;
-use std::{collections::BTreeSet, sync::Arc};
+use futures_util::FutureExt;
+use std::{collections::BTreeSet, panic::AssertUnwindSafe, sync::Arc};
 
 /// Bytes of a document's chunks that are sent as they are stored; of more, it is worth while to pack them.
 const AS_STORED_BYTES_MAX: usize = 4 << 10;
@@ -36,16 +37,36 @@ enum Place {
 }
 
 impl Node {
-    /// Takes a turn. Documents that clients make go into `collection`.
+    /// Takes a turn. Documents that clients make go into `collection`. What is wrong with one document is no
+    /// concern of the others: it is unavailable.
     ///
     /// # Errors
-    /// What keeps this node from taking changes, or a defect: the connection ends, and the client comes
-    /// back later.
+    /// This node takes no changes now: the connection ends, and the client comes back later.
     pub(super) async fn take_turn(
         &self,
         collection: &Collection,
         turn: Turn,
     ) -> Result<Done, Error> {
+        let document = turn.document;
+        let taken = AssertUnwindSafe(self.try_turn(collection, turn)).catch_unwind().await;
+        let defect = || Error::Internal("a turn met a defect of the program".to_owned());
+        match taken.unwrap_or_else(|_| Err(defect())) {
+            Ok((share, said)) => Ok(Done { document, share, said }),
+            Err(
+                error @ (Error::ReadOnly(_)
+                | Error::DiskFull
+                | Error::WritesStopped
+                | Error::Stalled
+                | Error::Stopping),
+            ) => Err(error),
+            Err(error) => {
+                tracing::error!(%document, %error, "a document is unavailable to a client");
+                Ok(Done { document, share: Share::new(), said: Said::Unavailable })
+            }
+        }
+    }
+
+    async fn try_turn(&self, collection: &Collection, turn: Turn) -> Result<(Share, Said), Error> {
         let Turn { document, mut share, incoming } = turn;
         let said = match self.place(document).await? {
             Place::Here(name, version) => self.speak(&name, version, &mut share, incoming).await?,
@@ -62,7 +83,7 @@ impl Node {
                 }
             },
         };
-        Ok(Done { document, share, said })
+        Ok((share, said))
     }
 
     async fn place(&self, document: DocumentId) -> Result<Place, Error> {
@@ -106,7 +127,7 @@ impl Node {
         if !rest.is_empty() {
             return self.exchange(name, share, rest).await;
         }
-        if share.is_settled(&version) {
+        if share.is_settled(&version) || share.has_said(&version) {
             return Ok(Said::Nothing);
         }
         if news && let Some(data) = share.say_equal(&version) {
