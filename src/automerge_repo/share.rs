@@ -419,16 +419,15 @@ mod tests {
 
     #[test]
     fn what_a_filter_held_back_is_asked_for() {
-        let (mut client, mut node) = (Client::new(1), Node::new());
-        for n in 0..3 {
+        let (mut client, mut node) = long(3);
+        let mut share = Share::new();
+        talk(&mut client, &mut node, &mut share);
+        for n in 0..2 {
             client.document.put(ROOT, "n", n).unwrap();
             client.document.commit();
         }
+        // As if the filter of the node had claimed the first of the two.
         let last = client.document.get_changes(&[]).pop().unwrap();
-        let mut share = Share::new();
-        let opening = client.say().unwrap();
-        client.hear(&node.answer(&mut share, &opening).unwrap());
-        // As if the filter of the node had claimed the first two.
         let mut message = Message::decode(&client.say().unwrap()).unwrap();
         message.changes = vec![last.raw_bytes().to_vec()].into();
         client.state.sent_hashes = [last.hash()].into();
