@@ -57,7 +57,7 @@ clients: ## Stock clients from npm at real nodes (Node.js 20 or later)
 	if [ ! -d tests/js/node_modules ] && ! npm ping >/dev/null 2>&1; then \
 		echo 'SKIPPED: stock clients, since npm reaches no registry'; exit; fi; \
 	eval "$$(.ci/setup tests)"; cargo build --quiet --locked; \
-	cd tests/js; npm ci --silent --no-audit --no-fund; node --test
+	cd tests/js; npm install --silent --no-save --no-audit --no-fund; node --test
 
 bench: ## Each figure beside its floor, in one run (ARGS=NAME for those that hold NAME, ARGS=--list)
 	@$(SETUP); cargo bench --quiet --locked --bench figures -- $(ARGS)
