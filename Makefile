@@ -49,7 +49,8 @@ unit:
 	RUST_TEST_THREADS=$${RUST_TEST_THREADS:-$$((2 * $$(nproc)))} cargo test --locked --test '*' -- --skip misfortune; \
 	$(STEP) 'simulation'; wait $$simulation || { cat target/simulation.log; exit 1; }; tail -n 6 target/simulation.log
 
-# The unmodified packages from npm, against the program that the tests above were built with.
+# The unmodified packages from npm, against the program that the tests above were built with. Their sockets go
+# on trying to connect when they are told to end: hence the forced exit.
 clients: ## Stock clients from npm at real nodes (Node.js 20 or later)
 	@$(STEP) 'stock clients'; \
 	if ! node --version 2>/dev/null | grep -qE '^v(2[0-9]|[3-9][0-9])' || ! npm --version >/dev/null 2>&1; then \
@@ -57,7 +58,7 @@ clients: ## Stock clients from npm at real nodes (Node.js 20 or later)
 	if [ ! -d tests/js/node_modules ] && ! npm ping >/dev/null 2>&1; then \
 		echo 'SKIPPED: stock clients, since npm reaches no registry'; exit; fi; \
 	eval "$$(.ci/setup tests)"; cargo build --quiet --locked; \
-	cd tests/js; npm install --silent --no-save --no-audit --no-fund; node --test
+	cd tests/js; npm ci --silent --no-audit --no-fund; node --test --test-force-exit --test-timeout=120000
 
 bench: ## Each figure beside its floor, in one run (ARGS=NAME for those that hold NAME, ARGS=--list)
 	@$(SETUP); cargo bench --quiet --locked --bench figures -- $(ARGS)

@@ -58,6 +58,20 @@ pub enum Error {
     Internal(String),
 }
 
+impl Error {
+    /// Whether it is of the node and not of a document: the same may be tried again later.
+    pub(super) fn is_of_node(&self) -> bool {
+        matches!(
+            self,
+            Self::ReadOnly(_)
+                | Self::DiskFull
+                | Self::WritesStopped
+                | Self::Stalled
+                | Self::Stopping
+        )
+    }
+}
+
 impl From<Refusal> for Error {
     fn from(refusal: Refusal) -> Self {
         match refusal.kind {

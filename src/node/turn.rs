@@ -52,13 +52,7 @@ impl Node {
         let defect = || Error::Internal("a turn met a defect of the program".to_owned());
         match taken.unwrap_or_else(|_| Err(defect())) {
             Ok((share, said)) => Ok(Done { document, share, said }),
-            Err(
-                error @ (Error::ReadOnly(_)
-                | Error::DiskFull
-                | Error::WritesStopped
-                | Error::Stalled
-                | Error::Stopping),
-            ) => Err(error),
+            Err(error) if error.is_of_node() => Err(error),
             Err(error) => {
                 tracing::error!(%document, %error, "a document is unavailable to a client");
                 Ok(Done { document, share: Share::new(), said: Said::Unavailable })

@@ -224,13 +224,7 @@ impl Node {
                     let waits = !taken.waiting.is_empty();
                     Ok(if waits { Fate::Waits(document) } else { Fate::Taken })
                 }
-                Err(
-                    error @ (Error::ReadOnly(_)
-                    | Error::DiskFull
-                    | Error::WritesStopped
-                    | Error::Stalled
-                    | Error::Stopping),
-                ) => Err(error),
+                Err(error) if error.is_of_node() => Err(error),
                 Err(Error::Damaged(_)) if self.mend(&name, whole).await.is_ok() => Ok(Fate::Taken),
                 // One bad document is one bad document, also where a defect is met.
                 Err(error) => {
