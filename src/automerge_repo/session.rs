@@ -146,11 +146,6 @@ impl Session {
         self.documents.contains_key(&document)
     }
 
-    /// The documents that the peer has open.
-    pub fn documents(&self) -> impl Iterator<Item = DocumentId> {
-        self.documents.keys().copied()
-    }
-
     /// Hears a frame.
     ///
     /// # Errors

@@ -10,10 +10,7 @@ use crate::{
     ident::{Collection, DocumentId},
 };
 use bytes::Bytes;
-use futures_util::{
-    StreamExt,
-    stream::{FuturesUnordered, Stream},
-};
+use futures_util::{StreamExt, stream::FuturesUnordered};
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, mpsc},
@@ -114,7 +111,7 @@ impl Talk {
             let due = self.awaited.front().map(|(due, _)| *due);
             tokio::select! {
                 biased;
-                Some(done) = next(&mut turns) => self.end_turn(node, done).await?,
+                Some(done) = turns.next() => self.end_turn(node, done).await?,
                 () = reached(due) => {
                     let document = self.awaited.pop_front().map(|(_, document)| document);
                     document.into_iter().for_each(|document| self.session.waited(document));
@@ -197,9 +194,4 @@ async fn reached(due: Option<Instant>) {
         Some(due) => time::sleep_until(due).await,
         None => std::future::pending().await,
     }
-}
-
-/// The next turn that ends; waits if there is none.
-async fn next<T>(turns: &mut (impl Stream<Item = T> + Unpin)) -> Option<T> {
-    turns.next().await
 }
