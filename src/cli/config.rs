@@ -3,9 +3,10 @@
 use super::{
     args::{Durability, LogFormat, Serve},
     cluster::{self, Cluster, Peer},
+    collection::{self, Collections},
     failure::Failure,
 };
-use crate::{doc, http, node::PeerOptions, store};
+use crate::{doc, http, ident::Collection, node::PeerOptions, store};
 use figment::{
     Figment, Provider,
     error::Kind,
@@ -14,6 +15,7 @@ use figment::{
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::{
+    collections::BTreeSet,
     net::SocketAddr,
     ops::RangeInclusive,
     path::{Path, PathBuf},
@@ -93,6 +95,8 @@ pub(crate) struct Config {
     /// The nodes to replicate with.
     #[serde(deserialize_with = "cluster::told")]
     pub(crate) peer: Vec<Peer>,
+    /// What holds for one collection alone.
+    pub(crate) collection: Collections,
 }
 
 /// How the disk is used.
@@ -173,6 +177,7 @@ impl Default for Config {
             backup_directory: None,
             cluster: Cluster::default(),
             peer: Vec::new(),
+            collection: Collections::new(),
         }
     }
 }
@@ -213,6 +218,7 @@ impl Config {
         }
         self.hosts()?;
         self.peers()?;
+        self.texts()?;
         self.check_ranges()
     }
 
@@ -236,6 +242,11 @@ impl Config {
     /// The nodes to replicate with.
     pub(crate) fn peers(&self) -> Result<Vec<PeerOptions>, Failure> {
         cluster::peers(&self.peer, &self.cluster.secret()?)
+    }
+
+    /// The collections whose new strings are texts.
+    pub(crate) fn texts(&self) -> Result<BTreeSet<Collection>, Failure> {
+        collection::texts(&self.collection)
     }
 
     /// The hosts that requests may be for.
@@ -425,6 +436,26 @@ mod tests {
             ("[[peer]]\nuri = 'http://127.0.0.1:1'", "did you mean `url`?"),
         ] {
             let refused = peers(told).unwrap_err();
+            assert!(refused.contains(said), "{told}: {refused}");
+        }
+    }
+
+    #[test]
+    fn strings_of_a_collection_are_values_unless_it_says_texts() {
+        let texts = |told: &str| {
+            let config = resolve(told, "", &Serve::default())?;
+            let texts = config.texts().map_err(|failure| failure.to_string())?;
+            Ok::<_, String>(texts.into_iter().map(|name| name.to_string()).collect::<Vec<_>>())
+        };
+        let two = "[collection.notes]\nstrings = 'text'\n[collection.orders]\nstrings = 'value'";
+        assert_eq!(texts(two), Ok(vec!["notes".to_owned()]));
+        assert_eq!(texts("[collection.notes]"), Ok(Vec::new()));
+        for (told, said) in [
+            ("[collection.notes]\nstrings = 'letters'", "`collection.notes.strings`"),
+            ("[collection.notes]\nstring = 'text'", "did you mean `strings`?"),
+            ("[collection.Notes]\nstrings = 'text'", "`collection.Notes`: "),
+        ] {
+            let refused = texts(told).unwrap_err();
             assert!(refused.contains(said), "{told}: {refused}");
         }
     }

@@ -12,6 +12,7 @@ mod blame;
 mod check;
 mod client;
 mod cluster;
+mod collection;
 mod compare;
 mod config;
 mod conflicts;

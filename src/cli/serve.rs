@@ -173,6 +173,7 @@ fn start(config: &Config, new_node: bool) -> anyhow::Result<Node> {
         min_free_bytes: config.storage.min_free_bytes,
         decoder: decoder(&config.document()),
         limits: config.document(),
+        texts: config.texts()?,
         secret: config.cluster.secret()?,
         ..Options::default()
     };

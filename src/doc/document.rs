@@ -1,8 +1,8 @@
 //! One document, loaded: edits and merges go in, JSON and changes come out.
 
 use super::{
-    Blame, Conflict, Delta, Edit, Form, Limits, Pointer, Refusal, RefusalKind, Stamp, Value, blame,
-    conflict,
+    Blame, Conflict, Delta, Edit, Form, Limits, NewStrings, Pointer, Refusal, RefusalKind, Stamp,
+    Value, blame, conflict,
     first::{first_change, first_value},
     gate::{self, Verified},
     history::History,
@@ -49,6 +49,8 @@ pub struct Document {
     history: History,
     standing: Standing,
     actor: ActorId,
+    /// What strings become that are new.
+    strings: NewStrings,
     /// Whether every head is a tombstone: asked for many times in each write.
     deleted: bool,
     /// The size of its plain JSON as it was last told, or an estimate.
@@ -66,6 +68,7 @@ impl Document {
             history: History::default(),
             standing: Standing::default(),
             actor: ActorId::from(actor.0),
+            strings: NewStrings::default(),
             deleted: false,
             json_bytes: 0,
             filled: None,
@@ -118,6 +121,7 @@ impl Document {
             history: History::from(automerge),
             standing: Standing::default(),
             actor: ActorId::from(actor.0),
+            strings: NewStrings::default(),
             json_bytes: bytes.len().max(operations),
             filled: None,
             verified: Verified::default(),
@@ -144,6 +148,11 @@ impl Document {
     /// Goes on under another actor: one that no other copy of this document writes under.
     pub fn set_actor(&mut self, actor: Actor) {
         self.actor = ActorId::from(actor.0);
+    }
+
+    /// What becomes of strings that edits bring, from now on.
+    pub fn set_new_strings(&mut self, strings: NewStrings) {
+        self.strings = strings;
     }
 
     /// What has been seen.
@@ -270,7 +279,8 @@ impl Document {
             }
             _ => None,
         };
-        if let (Some(_), Edit::Put(Value::Map(map))) = (&self.filled, edit)
+        if let (Some(_), Edit::Put(value)) = (&self.filled, edit)
+            && let Value::Map(map) = &*self.strings.fresh(value)
             && let Some(first) = self.first_change(map, edit, stamp, limits)
         {
             return Ok(self.begin(first));
@@ -298,6 +308,7 @@ impl Document {
                 present: present.as_ref().map(|now| Scope::new(now, &self.standing)),
                 absent,
                 stamp,
+                strings: self.strings,
                 limits,
             };
             task.write(self.history.automerge_mut(), standing)?;

@@ -198,8 +198,8 @@ impl<'v> Making<'v> {
 mod tests {
     use super::*;
     use crate::doc::{
-        Actor, Admitted, Document, Edit, Form, Limits, Room, Sender, life, standing::Standing,
-        task::Task,
+        Actor, Admitted, Document, Edit, Form, Limits, NewStrings, Room, Sender, life,
+        standing::Standing, task::Task,
     };
     use automerge::{
         AutoCommit, Automerge, ROOT,
@@ -213,8 +213,15 @@ mod tests {
         let limits = Limits::default();
         let edit = Edit::Put(value.clone());
         // What is there to read has no need of a touch, should there be nothing to write.
-        let task =
-            Task { edit: &edit, base: &[], present: None, absent: false, stamp, limits: &limits };
+        let task = Task {
+            edit: &edit,
+            base: &[],
+            present: None,
+            absent: false,
+            stamp,
+            strings: NewStrings::Values,
+            limits: &limits,
+        };
         task.write(&mut automerge, Standing::default()).unwrap();
         automerge.get_changes(&[]).into_iter().next()
     }

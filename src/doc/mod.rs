@@ -54,4 +54,5 @@ pub use past::{Deed, Deeds, Moment, OPERATIONS_MAX};
 pub use patch::{Operation, Patch, SpliceInsert};
 pub use pointer::{Pointer, list_index};
 pub use refusal::{Refusal, RefusalKind};
+pub use retype::NewStrings;
 pub use value::{Form, Value};

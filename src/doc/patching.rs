@@ -62,12 +62,12 @@ impl<T: Transactable> Patching<'_, '_, T> {
                 }
                 let value = self.value(&place);
                 self.remove(from, place)?;
-                self.add(path, &value)
+                self.add_as_it_is(path, &value)
             }
             Operation::Copy { from, path } => {
                 let place = self.place(from)?;
                 let value = self.value(&place);
-                self.add(path, &value)
+                self.add_as_it_is(path, &value)
             }
             Operation::Test { path, value } => {
                 let holds = match self.place(path) {
@@ -144,7 +144,8 @@ impl<T: Transactable> Patching<'_, '_, T> {
                     if self.limits.object_keys_max <= keys {
                         return Err(refusal(RefusalKind::TooLarge, path, "the object is full"));
                     }
-                    self.write.write_key(&maps, last, None, value)
+                    let value = self.write.strings.fresh(value);
+                    self.write.write_key(&maps, last, None, &value)
                 }
             },
             Parent::List(list) => {
@@ -155,6 +156,14 @@ impl<T: Transactable> Patching<'_, '_, T> {
                 self.insert(path, &list, index, std::slice::from_ref(value))
             }
         }
+    }
+
+    /// Adds what the document held already: its strings are not new.
+    fn add_as_it_is(&mut self, path: &Pointer, value: &Value) -> Result<(), Refusal> {
+        let strings = std::mem::take(&mut self.write.strings);
+        let added = self.add(path, value);
+        self.write.strings = strings;
+        added
     }
 
     /// Inserts elements before the one at `index` of a logical list.
@@ -170,7 +179,7 @@ impl<T: Transactable> Patching<'_, '_, T> {
         }
         let visible_before =
             if self.write.scope().is_plain(list) { index } else { self.make_room(list, index)? };
-        self.write.insert_elements(list, visible_before, values)
+        self.write.insert_new_elements(list, visible_before, values)
     }
 
     /// Makes it possible to insert at an index of a list in which something stands: how many visible

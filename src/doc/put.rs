@@ -17,7 +17,6 @@ use super::{
     Refusal, Value, pairing,
     place::{Shown, Slot},
     put_list::{ListPut, PresentList},
-    retype::retype,
     text,
     view::{Item, Scope},
     write::Writing,
@@ -131,7 +130,8 @@ impl<'w, 'a, T: Transactable> Put<'w, 'a, T> {
         if let Some(old) = old {
             self.write.delete_key(key, old)?;
         }
-        self.write.write_key(&[ROOT], key, None, new)
+        let new = self.write.strings.fresh(new);
+        self.write.write_key(&[ROOT], key, None, &new)
     }
 
     /// Whether a value shows at a present place; of a map, all of its members.
@@ -189,8 +189,14 @@ impl<'w, 'a, T: Transactable> Put<'w, 'a, T> {
         match (step, b) {
             (Step::Nothing, _) | (Step::Remove, None) => Ok(()),
             (Step::Inside(n), Some(b)) => self.inside(b, Prop::Map(key.to_owned()), n, p),
-            (Step::Inside(n), None) => self.write.write_key(live, key, None, n),
-            (Step::Write(n), b) => self.write.write_key(live, key, b, &retype(b, &n)),
+            (Step::Inside(n), None) => {
+                let n = self.write.strings.fresh(n);
+                self.write.write_key(live, key, None, &n)
+            }
+            (Step::Write(n), b) => {
+                let n = self.write.strings.retype(b, &n);
+                self.write.write_key(live, key, b, &n)
+            }
             (Step::Remove, Some(b)) => self.write.delete_key(key, b),
         }
     }
@@ -221,7 +227,10 @@ impl<'w, 'a, T: Transactable> Put<'w, 'a, T> {
         match self.named(b, n) {
             Step::Inside(n) => self.inside(b, Prop::Map(key.to_owned()), n, None),
             Step::Nothing | Step::Remove => Ok(()),
-            Step::Write(n) => self.write.write_key(live, key, Some(b), &retype(Some(b), &n)),
+            Step::Write(n) => {
+                let n = self.write.strings.retype(Some(b), &n);
+                self.write.write_key(live, key, Some(b), &n)
+            }
         }
     }
 
@@ -238,7 +247,8 @@ impl<'w, 'a, T: Transactable> Put<'w, 'a, T> {
             Step::Nothing | Step::Remove => Ok(()),
             Step::Write(n) => {
                 self.write.settle(b);
-                self.write.replace_element(list, at, &retype(Some(b), &n))
+                let n = self.write.strings.retype(Some(b), &n);
+                self.write.replace_element(list, at, &n)
             }
         }
     }

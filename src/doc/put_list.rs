@@ -8,7 +8,6 @@ use super::{
     Refusal, Value, pairing,
     place::Slot,
     put::{Put, Step, same_run},
-    retype::retype,
     view::Scope,
 };
 use automerge::{Automerge, ObjId, Prop, transaction::Transactable};
@@ -124,7 +123,8 @@ impl ListPut<'_> {
             Step::Inside(n) => put.inside(b, Prop::Seq(at), n, p),
             Step::Write(n) => {
                 put.write.settle(b);
-                put.write.replace_element(self.list, at, &retype(Some(b), &n))
+                let n = put.write.strings.retype(Some(b), &n);
+                put.write.replace_element(self.list, at, &n)
             }
         }
     }
@@ -158,7 +158,7 @@ impl ListPut<'_> {
             let first_gone = stays.map_or(old, |stays| stays + 1);
             self.delete(put, old..first_gone, at)?;
             if !stands_already {
-                put.write.insert_elements(self.list, *at, &self.new[new..new_to])?;
+                put.write.insert_new_elements(self.list, *at, &self.new[new..new_to])?;
                 *at += new_to - new;
             }
             self.delete(put, first_gone..old_to, at)?;
@@ -169,7 +169,7 @@ impl ListPut<'_> {
                 if !self.old[old_to].is_unchanged_by(value) && !there() {
                     let b = &self.base[old_to];
                     put.write.delete_element(self.list, *at, b)?;
-                    let value = retype(Some(b), value);
+                    let value = put.write.strings.retype(Some(b), value);
                     put.write.insert_elements(self.list, *at, slice::from_ref(&value))?;
                 }
                 *at += 1;

@@ -5,7 +5,7 @@
 //! the base, for which the base is the present, and its change is numbered anew for the document.
 
 use super::{
-    Edit, Limits, Refusal, RefusalKind, Stamp, Value,
+    Edit, Limits, NewStrings, Refusal, RefusalKind, Stamp, Value,
     ancestry::ancestors,
     document::internal,
     life, patching,
@@ -30,6 +30,7 @@ pub(super) struct Task<'t> {
     /// Whether there is nothing to read now, so that the write has to bring it to life.
     pub(super) absent: bool,
     pub(super) stamp: &'t Stamp,
+    pub(super) strings: NewStrings,
     pub(super) limits: &'t Limits,
 }
 
@@ -118,7 +119,8 @@ impl Task<'_> {
         steps_max: Option<usize>,
     ) -> Result<Option<Made>, Refusal> {
         let standing_now = self.present.map(Scope::standing);
-        let mut writing = Writing::new(&mut tx, standing, standing_now, self.limits, steps_max);
+        let (strings, limits) = (self.strings, self.limits);
+        let mut writing = Writing::new(&mut tx, strings, standing, standing_now, limits, steps_max);
         let applied = self.apply(&mut writing, content);
         if writing.is_exhausted() {
             return Ok(None);
@@ -141,7 +143,9 @@ impl Task<'_> {
         let root = [ROOT];
         let now = self.present.map(|_| &root[..]);
         match (self.edit, base) {
-            (Edit::Put(value), Content::Untouched) => writing.fill_root(map_of(value)?),
+            (Edit::Put(value), Content::Untouched) => {
+                writing.fill_root(map_of(&self.strings.fresh(value))?)
+            }
             (Edit::Put(value), Content::Deleted) => {
                 Put::new(writing, self.present).anew(map_of(value)?)
             }

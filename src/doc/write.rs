@@ -5,7 +5,7 @@
 //! stands at a place that is replaced or removed is remembered as settled.
 
 use super::{
-    Limits, Refusal, RefusalKind, Value,
+    Limits, NewStrings, Refusal, RefusalKind, Value,
     place::{Entry, Slot, operation_name, scalar_of},
     standing::{Stander, Standing},
     view::{Item, Scope},
@@ -17,6 +17,8 @@ use std::collections::{BTreeMap, HashMap};
 #[derive(Debug)]
 pub(super) struct Writing<'a, T> {
     pub(super) tx: &'a mut T,
+    /// What strings become that are new.
+    pub(super) strings: NewStrings,
     standing: Standing,
     /// What stands at present, where the transaction's base is older.
     standing_now: Option<&'a Standing>,
@@ -37,6 +39,7 @@ pub(super) struct Writing<'a, T> {
 impl<'a, T: Transactable> Writing<'a, T> {
     pub(super) fn new(
         tx: &'a mut T,
+        strings: NewStrings,
         standing: Standing,
         standing_now: Option<&'a Standing>,
         limits: &Limits,
@@ -44,6 +47,7 @@ impl<'a, T: Transactable> Writing<'a, T> {
     ) -> Self {
         Self {
             tx,
+            strings,
             standing,
             standing_now,
             settled: Vec::new(),
@@ -199,6 +203,21 @@ impl<'a, T: Transactable> Writing<'a, T> {
         let encoding = self.tx.text_encoding();
         let values = values.iter().map(|value| hydrate_value(value, encoding));
         Ok(self.tx.splice(list, index, 0, values)?)
+    }
+
+    /// The same for elements that were nowhere before.
+    pub(super) fn insert_new_elements(
+        &mut self,
+        list: &ObjId,
+        index: usize,
+        values: &[Value],
+    ) -> Result<(), Refusal> {
+        if self.strings == NewStrings::Values {
+            return self.insert_elements(list, index, values);
+        }
+        let values: Vec<Value> =
+            values.iter().map(|value| self.strings.fresh(value).into_owned()).collect();
+        self.insert_elements(list, index, &values)
     }
 
     /// Takes a visible list element out.

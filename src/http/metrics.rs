@@ -7,7 +7,9 @@ use super::{
     media,
     reply::{self, Answer},
 };
-use crate::node::{Figures, Health, Loaded, Node, PeerState, PeerStatus, PeerTraffic, Usage};
+use crate::node::{
+    Clients, Figures, Health, Loaded, Node, PeerState, PeerStatus, PeerTraffic, Usage,
+};
 use axum::http::StatusCode;
 
 const OPENMETRICS: &str = "application/openmetrics-text";
@@ -28,6 +30,7 @@ pub(crate) async fn page(call: Call) -> Answer {
     let mut page = Page::new(dialect);
     tell_node(&mut page, node, &figures);
     tell_peers(&mut page, &node.peer_statuses(), node.peer_traffic(), &figures);
+    tell_clients(&mut page, &figures.clients);
     tell_writes(&mut page, &figures);
     tell_loaded(&mut page, &figures.loaded);
     if let Some((health, usage)) = figures.engine {
@@ -97,6 +100,22 @@ fn tell_peers(page: &mut Page, peers: &[PeerStatus], traffic: PeerTraffic, figur
     ] {
         page.family(name, Kind::Counter, Unit::Count, help).sample(&[], value);
     }
+}
+
+fn tell_clients(page: &mut Page, clients: &Clients) {
+    let help = "Offline-first clients that are connected.";
+    page.family("clients", Kind::Gauge, Unit::Count, help).sample(&[], clients.connections);
+    let help = "Documents that clients have open, each as often as it is.";
+    page.family("client_documents", Kind::Gauge, Unit::Count, help).sample(&[], clients.documents);
+    page.family("client_messages", Kind::Counter, Unit::Count, "Messages of clients and to them.")
+        .sample(&[("direction", "received")], clients.received)
+        .sample(&[("direction", "sent")], clients.sent);
+    page.family("client_bytes", Kind::Counter, Unit::Bytes, "Their bytes.")
+        .sample(&[("direction", "received")], clients.received_bytes)
+        .sample(&[("direction", "sent")], clients.sent_bytes);
+    let help =
+        "Clients that the node sent away: a broken rule, no writes taken, the same peer again.";
+    page.family("clients_sent_away", Kind::Counter, Unit::Count, help).sample(&[], clients.ended);
 }
 
 fn tell_writes(page: &mut Page, figures: &Figures) {

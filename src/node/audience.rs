@@ -4,6 +4,7 @@
 //! connection comes to it when it can. What clients say to each other goes there too; of that, what finds
 //! no room is lost, as it may be.
 
+use super::figures::{ClientMetrics, Clients};
 use crate::{
     automerge_repo::{Echo, Ephemeral},
     ident::{DocumentId, NodeId},
@@ -34,6 +35,7 @@ pub(super) struct Audience {
     /// Whether there is any.
     present: watch::Sender<bool>,
     echo: Mutex<Echo>,
+    metrics: ClientMetrics,
     kept: Mutex<Kept>,
     /// Behind the last ephemeral message.
     last: watch::Sender<u64>,
@@ -90,6 +92,7 @@ impl Audience {
         let (sender, said) = mpsc::channel(SAID_MAX);
         let (changed, rung, replaced) = Default::default();
         let ear = Arc::new(Ear { changed, rung, said: sender, replaced });
+        self.metrics.connections.increment();
         let (audience, open) = (Arc::clone(self), BTreeSet::new());
         Listening { audience, ear, said, open, peer: None }
     }
@@ -159,6 +162,11 @@ impl Audience {
         });
     }
 
+    /// What clients do.
+    pub(super) fn figures(&self) -> Clients {
+        self.metrics.read(self.open.load(Ordering::Relaxed) as u64)
+    }
+
     fn seats(&self) -> MutexGuard<'_, Seats> {
         lock(&self.seats)
     }
@@ -202,6 +210,11 @@ impl Listening {
         }
     }
 
+    /// What all connections count.
+    pub(super) fn metrics(&self) -> &ClientMetrics {
+        &self.audience.metrics
+    }
+
     /// Says something to all others who have a document open.
     pub(super) fn say(&self, document: DocumentId, said: &Ephemeral) {
         let said = Said { from: None, document, message: said.clone() };
@@ -243,6 +256,7 @@ impl Drop for Listening {
             }
         }
         self.audience.count(0, self.open.len());
+        self.audience.metrics.connections.decrement();
         if let Some(peer) = &self.peer
             && seats.by_peer.get(peer).is_some_and(|ear| Arc::ptr_eq(ear, &self.ear))
         {

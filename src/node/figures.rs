@@ -60,6 +60,19 @@ impl Default for ShardMetrics {
     }
 }
 
+/// Moved by the connections of offline-first clients.
+#[derive(Debug, Default)]
+pub(super) struct ClientMetrics {
+    pub(super) connections: Gauge,
+    /// Frames, and their bytes.
+    pub(super) received: Counter,
+    pub(super) received_bytes: Counter,
+    pub(super) sent: Counter,
+    pub(super) sent_bytes: Counter,
+    /// Connections that the node ended.
+    pub(super) ended: Counter,
+}
+
 /// A time as histograms count it.
 pub(super) fn nanoseconds(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
@@ -90,6 +103,8 @@ pub struct Figures {
     pub orphans: u64,
     /// Who waits for the feed.
     pub subscriptions: u64,
+    /// Offline-first clients.
+    pub clients: Clients,
     /// Changes of peers that were new.
     pub peer_changes_taken: u64,
     /// Changes of peers that were here already.
@@ -112,6 +127,40 @@ pub struct Figures {
     pub loaded: Loaded,
     /// What the storage engine tells; `None` if it does not.
     pub engine: Option<(Health, Usage)>,
+}
+
+/// What offline-first clients do.
+#[derive(Debug, Clone, Copy)]
+pub struct Clients {
+    /// Connections.
+    pub connections: u64,
+    /// Documents that these have open, each as often as it is.
+    pub documents: u64,
+    /// Messages that came.
+    pub received: u64,
+    /// Their bytes.
+    pub received_bytes: u64,
+    /// Messages that went.
+    pub sent: u64,
+    /// Their bytes.
+    pub sent_bytes: u64,
+    /// Connections that the node ended: a broken rule, no writes taken, the same peer again.
+    pub ended: u64,
+}
+
+impl ClientMetrics {
+    /// What they are now, with so many documents open.
+    pub(super) fn read(&self, documents: u64) -> Clients {
+        Clients {
+            connections: self.connections.value(),
+            documents,
+            received: self.received.value(),
+            received_bytes: self.received_bytes.value(),
+            sent: self.sent.value(),
+            sent_bytes: self.sent_bytes.value(),
+            ended: self.ended.value(),
+        }
+    }
 }
 
 /// The documents that are loaded for writing.

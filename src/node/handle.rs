@@ -25,6 +25,7 @@ use crate::{
 };
 use bytes::Bytes;
 use std::{
+    collections::BTreeSet,
     ffi::OsString,
     fmt,
     future::Future,
@@ -65,6 +66,8 @@ pub struct Options {
     pub waiting_max: usize,
     /// Bounds of documents and edits.
     pub limits: Limits,
+    /// Collections in which strings are texts that edits write where no string stands.
+    pub texts: BTreeSet<Collection>,
     /// The program that opens large documents first, and its arguments; empty: there is none, and they
     /// are refused. It runs [`decode`](super::decode).
     pub decoder: Vec<OsString>,
@@ -108,6 +111,7 @@ impl Default for Options {
             min_free_bytes: None,
             waiting_max: 4096,
             limits: Limits::default(),
+            texts: BTreeSet::new(),
             decoder: Vec::new(),
             secret: Secret::default(),
             sketch_cells: Sketch::CELLS_MAX,
@@ -377,6 +381,7 @@ impl Node {
             quarantined_changes,
             orphans: store.orphans(),
             subscriptions: self.0.board.subscriptions(),
+            clients: self.0.board.audience().figures(),
             peer_changes_taken: self.0.members.taken.value(),
             peer_changes_held: self.0.members.held.value(),
             uptime: self.0.started.elapsed(),

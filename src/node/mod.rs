@@ -79,7 +79,7 @@ pub use check::{Told, check};
 pub use decoder::{DECODER_MEMORY_BYTES, decode};
 pub use error::{Error, StartError};
 pub use feed::{Filter, Row as FeedRow, SUBSCRIPTIONS_MAX, Since, Stretch, Subscription};
-pub use figures::{Figures, Loaded};
+pub use figures::{Clients, Figures, Loaded};
 pub use handle::{Node, Options, Secret, Writing};
 pub use quarantine::Released;
 pub use read::{ListQuery, Page, Reading, Representation, Row};

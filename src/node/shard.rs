@@ -17,8 +17,8 @@ use super::{
     task::{Command, Reply, Task},
 };
 use crate::{
-    doc::{Actor, Document, Limits},
-    ident::{Cursor, DocumentId, Name, NodeId, PeerName, QuarantineId},
+    doc::{Actor, Document, Limits, NewStrings},
+    ident::{Collection, Cursor, DocumentId, Name, NodeId, PeerName, QuarantineId},
     store::{Aside, Commit, KeptAnswers, NewView, PeerRow, Track},
 };
 use std::{
@@ -159,12 +159,14 @@ fn defect(resident: &Resident) -> Error {
 }
 
 /// The bounds of one shard.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) struct ShardOptions {
     pub(super) documents_bytes: usize,
     /// Most commands that wait for one document.
     pub(super) waiting_max: usize,
     pub(super) limits: Limits,
+    /// Collections whose new strings are texts.
+    pub(super) texts: Arc<BTreeSet<Collection>>,
 }
 
 /// A document that is here, on its way, or away.
@@ -218,12 +220,12 @@ impl Shard {
     ) -> Self {
         let actor = ambient.actor();
         Self {
+            documents: Cache::new(options.documents_bytes),
             options,
             ambient,
             status,
             metrics,
             kept,
-            documents: Cache::new(options.documents_bytes),
             actor,
             loads: 0,
             dirty: BTreeSet::new(),
@@ -334,7 +336,10 @@ impl Shard {
         let id = name.id();
         match result {
             Ok(loaded) => {
-                let Loaded { document, track, orphans } = *loaded;
+                let Loaded { mut document, track, orphans } = *loaded;
+                if self.options.texts.contains(name.collection()) {
+                    document.set_new_strings(NewStrings::Texts);
+                }
                 self.loads += 1;
                 let metrics = Arc::clone(&self.metrics);
                 let resident =

@@ -74,6 +74,7 @@ impl Node {
         };
         if let Err(End::Closing(closing)) = talk.run(self, &collection, incoming).await {
             let Closing { code, reason, frame } = closing;
+            talk.listening.metrics().ended.increment();
             if let Some(frame) = frame {
                 // Whoever is gone hears nothing.
                 let _ = talk.send(frame).await;
@@ -119,6 +120,9 @@ impl Talk {
                 news = self.listening.next() => self.hear_news(news).await?,
                 frame = incoming.recv(), if self.session.backlog() < BACKLOG_BYTES_MAX => {
                     let frame = frame.ok_or(End::Gone)?;
+                    let metrics = self.listening.metrics();
+                    metrics.received.increment();
+                    metrics.received_bytes.add(frame.len() as u64);
                     self.hear(&frame).await?;
                 }
             }
@@ -184,6 +188,9 @@ impl Talk {
             permit = permit => permit.map_err(|_| End::Gone)?,
             () = self.outgoing.closed() => return Err(End::Gone),
         };
+        let metrics = self.listening.metrics();
+        metrics.sent.increment();
+        metrics.sent_bytes.add(frame.len() as u64);
         self.outgoing.send(Spoken::Frame(frame, permit)).await.map_err(|_| End::Gone)
     }
 }

@@ -86,6 +86,7 @@ pub(super) fn start_shards(
 ) -> Result<Shards, StartError> {
     let shard_count = options.shards.max(1);
     let helpers = Arc::new(Semaphore::new(options.helpers.clamp(1, BLOCKING_THREADS_MAX / 2)));
+    let texts = Arc::new(options.texts.clone());
     let mut senders = Vec::new();
     let mut metrics = Vec::new();
     let mut events = Vec::new();
@@ -97,6 +98,7 @@ pub(super) fn start_shards(
             documents_bytes: options.documents_bytes / shard_count,
             waiting_max: options.waiting_max,
             limits: options.limits,
+            texts: Arc::clone(&texts),
         };
         let counted = Arc::new(ShardMetrics::default());
         let worker = Worker {

@@ -1,8 +1,13 @@
 //! Edits whose outcome is easily got wrong, one by one.
 
+use crate::http::Client;
+use std::sync::Arc;
 use tombolo::{
     doc::{self, Actor, Document, Edit, Form, Limits, Patch, Stamp, Value},
+    http::{self, Api},
     ident::Version,
+    node::{Node, Options},
+    store::MemoryEngine,
 };
 
 struct Line(Document);
@@ -175,4 +180,24 @@ fn a_patch_that_grows_or_takes_long_is_refused_at_its_bounds() {
         assert_eq!(refusal.kind, doc::RefusalKind::TooLarge);
         assert_eq!(line.0.version(), version);
     }
+}
+
+#[tokio::test]
+async fn strings_of_a_collection_that_says_so_become_texts() {
+    let options = Options { texts: ["notes".parse().unwrap()].into(), ..Options::default() };
+    let node = Node::start(options, Arc::new(MemoryEngine::new())).unwrap();
+    let client = Client(Api::new(node, http::Options::default()));
+    let typed = async |path: &str| {
+        let accept = "accept: application/vnd.tombolo.typed+json";
+        client.ask(&format!("GET {path}"), &[accept], "").await.text().to_owned()
+    };
+    for (collection, expected) in [("notes", r#"{"a":{"$text":"x"}}"#), ("other", r#"{"a":"x"}"#)] {
+        let path = format!("/v1/{collection}/1");
+        assert_eq!(client.ask(&format!("PUT {path}"), &[], r#"{"a":"x"}"#).await.status, 201);
+        assert_eq!(typed(&path).await, expected);
+    }
+    let line = r#"{"op":"put","collection":"notes","key":"2","value":{"a":"x"}}"#;
+    let fields = ["content-type: application/x-ndjson"];
+    assert_eq!(client.ask("POST /v1/_bulk", &fields, line).await.status, 200);
+    assert_eq!(typed("/v1/notes/2").await, r#"{"a":{"$text":"x"}}"#);
 }

@@ -345,6 +345,25 @@ fn what_one_writes_all_who_have_it_open_get_also_from_rest() {
     second.hear(&mut two);
     assert_eq!(first.document.get_heads(), second.document.get_heads());
     assert_eq!(read(&process, &path_of(DOCUMENT)).1, r#"{"count":7}"#);
+
+    let figure = |name: &str| {
+        let (_, page) = read(&process, "/metrics");
+        let line = page.lines().find_map(|line| line.strip_prefix(name));
+        line.unwrap().trim().parse::<f64>().unwrap()
+    };
+    assert_eq!(figure("tombolo_clients "), 2.0);
+    assert_eq!(figure("tombolo_client_documents "), 2.0);
+    let heard = [r#"{direction="received"}"#, r#"{direction="sent"}"#];
+    for name in heard.map(|direction| format!("tombolo_client_messages_total{direction}")) {
+        assert!(5.0 < figure(&name), "{name}");
+    }
+    for name in heard.map(|direction| format!("tombolo_client_bytes_total{direction}")) {
+        assert!(500.0 < figure(&name), "{name}");
+    }
+    assert_eq!(figure("tombolo_clients_sent_away_total "), 0.0);
+    two.send_raw(b"no message".to_vec());
+    while let Heard::Message(_) = two.hear() {}
+    assert_eq!(figure("tombolo_clients_sent_away_total "), 1.0);
 }
 
 #[test]

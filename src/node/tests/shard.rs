@@ -57,7 +57,12 @@ impl Bench {
         };
         let engine = Arc::new(MemoryEngine::new());
         let (store, committer) = Store::open(engine, fresh, Durability::Sync).unwrap();
-        let options = ShardOptions { documents_bytes, waiting_max: 3, limits: Limits::default() };
+        let options = ShardOptions {
+            documents_bytes,
+            waiting_max: 3,
+            limits: Limits::default(),
+            texts: Arc::default(),
+        };
         let (status, metrics) = (Arc::default(), Arc::default());
         let shard = Shard::new(options, Ambient::machine(), status, metrics, Arc::default());
         Self { shard, store, committer, effects: Vec::new() }
