@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run build test format lint unit clients fuzz bench soak
+.PHONY: help run build test format lint unit clients test-browser examples fuzz bench soak
 
 # libclang and RocksDB's archive, found or made; the environment for cargo.
 SETUP = eval "$$(.ci/setup)"
@@ -18,7 +18,7 @@ ISLANDS ?= 10
 STEP = printf '\n==> %s\n'
 
 help: ## What there is
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST)
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST)
 
 run: ## Build the release binary and start a node on 127.0.0.1:7420, data in ./tombolo-data
 	@$(SETUP); cargo build --release --locked; exec cargo run --quiet --release --locked -- serve $(ARGS)
@@ -58,7 +58,19 @@ clients: ## Stock clients from npm at real nodes (Node.js 20 or later)
 	if [ ! -d tests/js/node_modules ] && ! npm ping >/dev/null 2>&1; then \
 		echo 'SKIPPED: stock clients, since npm reaches no registry'; exit; fi; \
 	eval "$$(.ci/setup tests)"; cargo build --quiet --locked; \
-	cd tests/js; npm ci --silent --no-audit --no-fund; node --test --test-force-exit --test-timeout=120000
+	cd tests/js; npm ci --silent --no-audit --no-fund --omit=dev; node --test --test-force-exit --test-timeout=120000
+
+test-browser: ## The same clients and the page of examples in headless Chromium (Node.js 20 or later)
+	@$(STEP) 'stock clients in a browser'; \
+	if [ -z "$${CHROMIUM:-}" ] && ! command -v chromium >/dev/null; then \
+		[ "$$(id -u)" = 0 ] || { echo 'Chromium is missing: as root, apt-get install chromium; or CHROMIUM=PATH'; exit 1; }; \
+		apt-get update -qq; DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium; fi; \
+	eval "$$(.ci/setup tests)"; cargo build --quiet --locked; export CHROMIUM="$${CHROMIUM:-$$(command -v chromium)}"; \
+	cd tests/js; npm ci --silent --no-audit --no-fund; node bundle.js --check; \
+	node --test --test-force-exit --test-timeout=120000 browser.js
+
+examples: ## Make what the page of examples needs of npm's packages anew
+	@cd tests/js; npm ci --silent --no-audit --no-fund; node bundle.js
 
 bench: ## Each figure beside its floor, in one run (ARGS=NAME for those that hold NAME, ARGS=--list)
 	@$(SETUP); cargo bench --quiet --locked --bench figures -- $(ARGS)

@@ -61,6 +61,11 @@ impl Coding {
         }
     }
 
+    /// Whether an answer may be in this coding.
+    pub(super) fn is_taken(self, headers: &HeaderMap) -> bool {
+        Accepted::of(headers).liking(self) != 0
+    }
+
     /// The coding's name.
     pub(super) const fn name(self) -> &'static str {
         match self {
@@ -122,33 +127,47 @@ impl Wish {
     /// # Errors
     /// 406: nothing is taken that could be sent.
     pub(super) fn parse(headers: &HeaderMap) -> Result<Self, Problem> {
-        if !headers.contains_key(header::ACCEPT_ENCODING) {
-            return Ok(Self { coding: None, coded_only: false });
-        }
-        let lines = headers.get_all(header::ACCEPT_ENCODING).iter();
-        let lines = lines.filter_map(|line| line.to_str().ok());
-        let named: Vec<(&str, u16)> = lines.flat_map(|line| line.split(',')).map(entry).collect();
-        let find = |names: &[&str]| {
-            let is = |name: &str| names.iter().any(|known| known.eq_ignore_ascii_case(name));
-            named.iter().find(|(name, _)| is(name)).map(|(_, quality)| *quality)
-        };
-        let other = find(&["*"]);
-        let liking = |coding: Coding| {
-            let names: &[&str] = match coding {
-                Coding::Zstd => &["zstd"],
-                Coding::Gzip => &["gzip", "x-gzip"],
-            };
-            find(names).or(other).unwrap_or(0)
-        };
-        let plain = find(&["identity"]).or(other.filter(|quality| *quality == 0));
+        let accepted = Accepted::of(headers);
+        let plain = accepted.plain();
         // The last of equals would be taken; the best stands first.
-        let best = Coding::ALL.iter().rev().max_by_key(|coding| liking(**coding)).copied();
-        let best = best.filter(|coding| plain.unwrap_or(0).max(1) <= liking(*coding));
+        let liking = |coding: &Coding| accepted.liking(*coding);
+        let best = Coding::ALL.iter().rev().max_by_key(|coding| liking(coding)).copied();
+        let best = best.filter(|coding| plain.unwrap_or(0).max(1) <= liking(coding));
         if best.is_none() && plain == Some(0) {
             let detail = format!("what can be sent: {TAKEN}, identity");
             return Err(Problem::new(Code::NotAcceptable, detail));
         }
         Ok(Self { coding: best, coded_only: plain == Some(0) })
+    }
+}
+
+/// What `Accept-Encoding` names, each with its weight in thousandths.
+struct Accepted<'a>(Vec<(&'a str, u16)>);
+
+impl<'a> Accepted<'a> {
+    fn of(headers: &'a HeaderMap) -> Self {
+        let lines = headers.get_all(header::ACCEPT_ENCODING).iter();
+        let lines = lines.filter_map(|line| line.to_str().ok());
+        Self(lines.flat_map(|line| line.split(',')).map(entry).collect())
+    }
+
+    fn find(&self, names: &[&str]) -> Option<u16> {
+        let is = |name: &str| names.iter().any(|known| known.eq_ignore_ascii_case(name));
+        self.0.iter().find(|(name, _)| is(name)).map(|(_, quality)| *quality)
+    }
+
+    /// How a coding is liked; 0: not at all.
+    fn liking(&self, coding: Coding) -> u16 {
+        let names: &[&str] = match coding {
+            Coding::Zstd => &["zstd"],
+            Coding::Gzip => &["gzip", "x-gzip"],
+        };
+        self.find(names).or_else(|| self.find(&["*"])).unwrap_or(0)
+    }
+
+    /// How an answer without a coding is liked, if anything is said of that.
+    fn plain(&self) -> Option<u16> {
+        self.find(&["identity"]).or_else(|| self.find(&["*"]).filter(|quality| *quality == 0))
     }
 }
 

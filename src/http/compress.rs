@@ -81,13 +81,15 @@ fn pays(answer: &Response<Body>, wish: Wish) -> bool {
     wish.coded_only || large && is_loose(answer.headers())
 }
 
-/// Whether a body may get smaller: text, and what nodes tell each other. Saved documents are compressed.
+/// Whether a body may get smaller: text, programs, and what nodes tell each other. Saved documents are
+/// compressed.
 fn is_loose(headers: &HeaderMap) -> bool {
     let kind = headers.get(header::CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
     let essence = kind.split(|byte| *byte == b';').next().unwrap_or_default();
     essence.starts_with(b"text/")
         || essence.ends_with(b"json")
         || essence == b"application/openmetrics-text"
+        || essence == b"application/wasm"
         || essence == PEER_MESSAGE.as_bytes()
 }
 
@@ -114,7 +116,7 @@ fn slices(body: Body) -> impl Stream<Item = io::Result<Bytes>> + Send {
 }
 
 /// The fields that a coding changes.
-fn describe(headers: &mut HeaderMap, coding: Coding) {
+pub(super) fn describe(headers: &mut HeaderMap, coding: Coding) {
     headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static(coding.name()));
     headers.remove(header::CONTENT_LENGTH);
     let tagged = headers.get(header::ETAG).and_then(|tag| {
@@ -153,6 +155,7 @@ mod tests {
             ("application/openmetrics-text; version=1.0.0", large().into(), true),
             ("application/vnd.tombolo", large().into(), true),
             ("application/vnd.automerge", large().into(), false),
+            ("application/wasm", large().into(), true),
             ("application/json", "x".repeat(1023).into(), false),
             ("application/json", Body::empty(), false),
         ] {

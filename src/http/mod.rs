@@ -21,6 +21,7 @@ mod compress;
 mod conflicts;
 mod deadline;
 mod documents;
+mod examples;
 mod exposition;
 mod extract;
 mod feed;
@@ -101,6 +102,12 @@ const ROUTES: &[Line] = &[
     ("POST", "/_peer/docs", node!(peer::answer)),
     ("POST", "/_peer/names", node!(peer::answer)),
     ("POST", "/_peer/ephemeral", node!(peer::answer)),
+    ("GET", "/examples", node!(examples::folder)),
+    ("GET", "/examples/", node!(examples::index)),
+    ("GET", "/examples/page.css", node!(examples::style)),
+    ("GET", "/examples/page.js", node!(examples::page)),
+    ("GET", "/examples/automerge-repo.js", node!(examples::packages)),
+    ("GET", "/examples/automerge.wasm", node!(examples::module)),
     ("GET", "/livez", node!(node::live)),
     ("GET", "/readyz", node!(node::ready)),
     ("GET", "/metrics", node!(metrics::page)),

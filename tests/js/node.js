@@ -1,5 +1,6 @@
 // Nodes as processes of their own, links to them that can be cut, and stock clients.
 
+import * as Automerge from "@automerge/automerge"
 import { Repo } from "@automerge/automerge-repo"
 import { WebSocketClientAdapter } from "@automerge/automerge-repo-network-websocket"
 import { spawn } from "node:child_process"
@@ -8,16 +9,17 @@ import net from "node:net"
 import { tmpdir } from "node:os"
 import path from "node:path"
 import { setTimeout as sleep } from "node:timers/promises"
+import { world } from "./world.js"
 
 const PROGRAM = process.env.TOMBOLO ?? new URL("../../target/debug/tombolo", import.meta.url).pathname
 const PATIENCE_MS = 30_000
 
-/** A node on a data folder; `peers` are other nodes. */
+/** A node on a data folder; `peers` are other nodes, `settings` variables of its environment. */
 export class Node {
-  static async start(data, { port = 0, peers = [] } = {}) {
+  static async start(data, { port = 0, peers = [], settings = {} } = {}) {
     const words = ["serve", "--listen", `127.0.0.1:${port}`, "--data", data]
     for (const peer of peers) words.push("--peer", peer)
-    const child = spawn(PROGRAM, words, { stdio: ["ignore", "ignore", "pipe"], env: { TOMBOLO_LOG: "error" } })
+    const child = spawn(PROGRAM, words, { stdio: ["ignore", "ignore", "pipe"], env: { TOMBOLO_LOG: "error", ...settings } })
     const said = await new Promise((resolve, reject) => {
       let text = ""
       child.stderr.on("data", bytes => {
@@ -93,32 +95,38 @@ export class Link {
   }
 }
 
-/** What a test uses, and what ends with it. */
-export async function scene(test, run) {
-  const folder = await mkdtemp(path.join(tmpdir(), "tombolo-"))
-  const nodes = [], repos = [], links = []
-  const stage = {
-    async node(name = "node", options) {
-      const node = await Node.start(path.join(folder, name), options)
-      nodes.push(node)
-      return node
-    },
-    async link(node) {
-      const link = await Link.to(node.port)
-      links.push(link)
-      return link
-    },
-    client(to, options = {}) {
-      const socket = new WebSocketClientAdapter(`ws://127.0.0.1:${to.port}/v1/_sync`, 200)
-      const repo = new Repo({ network: [socket], saveDebounceRate: 1, ...options })
-      repos.push(repo)
-      return repo
-    },
+/** A stock client in this process. */
+class Client {
+  static async open(to) {
+    return new Client(world({ Automerge, Repo, WebSocketClientAdapter }, `ws://127.0.0.1:${to.port}/v1/_sync`))
   }
+
+  constructor(world) {
+    this.world = world
+  }
+
+  async run(work, argument) {
+    return work(this.world, argument)
+  }
+
+  async close() {
+    this.world.repo.networkSubsystem.disconnect()
+  }
+}
+
+/** Runs a test with what it uses, and ends that with it. `open` opens clients. */
+export async function scene(run, open = Client.open) {
+  const folder = await mkdtemp(path.join(tmpdir(), "tombolo-"))
+  const nodes = [], clients = [], links = []
+  const kept = (list, one) => { list.push(one); return one }
   try {
-    await run(stage)
+    await run({
+      node: async (name = "node", options) => kept(nodes, await Node.start(path.join(folder, name), options)),
+      link: async node => kept(links, await Link.to(node.port)),
+      client: async (...words) => kept(clients, await open(...words)),
+    })
   } finally {
-    for (const repo of repos) repo.networkSubsystem.disconnect()
+    for (const client of clients) await client.close()
     for (const link of links) link.cut()
     for (const node of nodes) await node.kill()
     await rm(folder, { recursive: true, force: true })
@@ -133,14 +141,4 @@ export async function until(what, holds) {
     if (last < Date.now()) throw new Error(`never: ${what}`)
     await sleep(20)
   }
-}
-
-/** Finds a document that may be on its way. */
-until.find = async (repo, url) => {
-  let found
-  await until(`${url} is found`, async () => {
-    try { found = await repo.find(url) } catch { return false }
-    return true
-  })
-  return found
 }

@@ -7,7 +7,7 @@ import { test } from "node:test"
 import { setTimeout as sleep } from "node:timers/promises"
 import { Link, scene, until } from "./node.js"
 
-test("the README's example works offline, and then online", () => scene(test, async stage => {
+test("the README's example works offline, and then online", () => scene(async stage => {
   const readme = await readFile(new URL("../../README.md", import.meta.url), "utf8")
   const [, example] = /```js\n([^]*?)```/.exec(readme)
   const node = await stage.node()

@@ -140,6 +140,52 @@ async fn decode(coding: &str, coded: &[u8]) -> Vec<u8> {
 }
 
 /// A document of so many bytes that repeats itself, under a key.
+#[tokio::test]
+async fn the_page_of_examples_comes_in_what_its_reader_takes() {
+    let client = Client::new();
+    let moved = client.ask("GET /examples", &[], "").await;
+    assert_eq!((moved.status.as_u16(), moved.field("location")), (308, "/examples/"));
+    for (path, kind, begins) in [
+        ("", "text/html; charset=utf-8", &b"<!doctype html>"[..]),
+        ("page.css", "text/css; charset=utf-8", b":root"),
+        ("page.js", "text/javascript; charset=utf-8", b"//"),
+        ("automerge-repo.js", "text/javascript; charset=utf-8", b"var "),
+        ("automerge.wasm", "application/wasm", b"\0asm"),
+    ] {
+        let request = format!("GET /examples/{path}");
+        let plain = client.ask(&request, &[], "").await;
+        assert_eq!((plain.status.as_u16(), plain.field("content-type")), (200, kind), "{path}");
+        assert!(plain.body.starts_with(begins), "{path}");
+        assert!(plain.field("content-security-policy").contains("connect-src 'self'"));
+        for coding in ["gzip", "zstd"] {
+            let coded = client.ask(&request, &[&format!("accept-encoding: {coding}")], "").await;
+            if !coded.field("content-encoding").is_empty() {
+                assert_eq!(coded.field("content-encoding"), coding, "{path}");
+                assert!(decode(coding, &coded.body).await == plain.body, "{path} by {coding}");
+            }
+        }
+        let large = plain.body.len() > 100_000;
+        let browser = client.ask(&request, &["accept-encoding: gzip, deflate, br, zstd"], "").await;
+        assert_eq!(browser.field("content-encoding") == "gzip", large, "{path} is packed already");
+        let held = format!("if-none-match: {}", browser.field("etag"));
+        assert_eq!(client.ask(&request, &[&held], "").await.status.as_u16(), 304, "{path}");
+        let head = client.ask(&format!("HEAD /examples/{path}"), &[], "").await;
+        assert_eq!((head.status.as_u16(), head.body.len()), (200, 0), "{path}");
+    }
+    for (request, status) in [
+        ("GET /examples/nothing", 404),
+        ("GET /examples/?a=1", 400),
+        ("PUT /examples/", 405),
+        ("GET /examples/../v1", 404),
+    ] {
+        assert_eq!(client.ask(request, &[], "").await.status.as_u16(), status, "{request}");
+    }
+    let other = client.ask("GET /examples/", &["accept: image/png"], "").await;
+    assert_eq!(other.status.as_u16(), 406);
+    let changed = client.ask("GET /examples/", &["if-match: \"other\""], "").await;
+    assert_eq!(changed.status.as_u16(), 412);
+}
+
 async fn put(client: &Client, key: &str, bytes: usize) -> String {
     let body = format!(r#"{{"a":"{}"}}"#, "text".repeat(bytes)[..bytes - 8].to_owned());
     let reply = client.ask(&format!("PUT /v1/notes/{key}"), &[], body.clone()).await;
