@@ -10,6 +10,7 @@
 
 mod bare;
 mod beats;
+mod clients;
 mod cluster;
 mod committer;
 mod copy;
@@ -36,11 +37,13 @@ mod request;
 mod requests;
 mod rounds;
 mod row;
+mod samod;
 mod scratch;
 mod server;
 mod sketch;
 mod stopped;
 mod syncs;
+mod typing;
 mod union;
 mod watch;
 
@@ -82,6 +85,8 @@ const FIGURES: &[(&str, Figure)] = &[
     ("lost", lost::lost),
     ("stopped", stopped::stopped),
     ("kernel", kernel::kernel),
+    ("clients", clients::clients),
+    ("typing", typing::typing),
     (COUCHDB, couchdb::couchdb),
 ];
 
@@ -96,6 +101,7 @@ fn main() -> ExitCode {
     };
     match arguments.first().map(String::as_str) {
         Some(server::BARE) => bare::run(),
+        Some(server::SAMOD) => samod::run(arguments[1].as_ref()),
         Some(kernel::INSIDE) => kernel::inside(),
         Some("--list") => FIGURES.iter().for_each(|(name, _)| println!("{name}")),
         _ => return run(FIGURES.iter().filter(|(name, _)| wanted(name))),

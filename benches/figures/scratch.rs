@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     fs,
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
 };
 use tempfile::TempDir;
@@ -25,6 +26,14 @@ impl Scratch {
 pub(crate) fn data_bytes(directory: &Path) -> f64 {
     let kinds = files(directory).into_iter();
     kinds.filter(|(kind, _)| kind != "LOG" && kind != "OPTIONS").map(|(_, bytes)| bytes).sum()
+}
+
+/// Bytes of disk below a directory: the blocks that files and folders take, whatever they hold.
+pub(crate) fn disk_bytes(directory: &Path) -> f64 {
+    let blocks = |path: &Path| 512.0 * fs::metadata(path).unwrap().blocks() as f64;
+    let entries = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
+    let below = entries.map(|path| if path.is_dir() { disk_bytes(&path) } else { blocks(&path) });
+    blocks(directory) + below.sum::<f64>()
 }
 
 /// Bytes of all files below a directory, by the end of their names, or their beginning if they have

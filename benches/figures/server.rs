@@ -1,4 +1,4 @@
-//! Servers in processes of their own: the released binary, and the bare handler. What they cost is
+//! Servers in processes of their own: the released binary, and what it stands beside. What they cost is
 //! read from the kernel.
 
 use std::{
@@ -13,6 +13,8 @@ use std::{
 
 /// The argument that makes this program the bare handler.
 pub(crate) const BARE: &str = "--bare";
+/// The argument that makes this program a sync server of samod's.
+pub(crate) const SAMOD: &str = "--samod";
 /// Budgets of the node's two caches.
 pub(crate) const CACHE_BYTES: usize = 64 << 20;
 /// What `/proc/PID/stat` counts in: Linux shows hundredths of a second everywhere.
@@ -80,6 +82,20 @@ impl Server {
         Self::start(command)
     }
 
+    /// This program again, as samod.
+    pub(crate) fn samod(data: &Path) -> Self {
+        let mut command = Command::new(env::current_exe().unwrap());
+        command.arg(SAMOD).arg(data);
+        Self::start(command)
+    }
+
+    /// A program in JavaScript that takes a folder for its data.
+    pub(crate) fn javascript(script: &Path, data: &Path) -> Self {
+        let mut command = Command::new("node");
+        command.arg(script).arg(data);
+        Self::start(command)
+    }
+
     fn start(mut command: Command) -> Self {
         let start = Instant::now();
         let mut child = command.stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
@@ -138,6 +154,13 @@ impl Server {
             quiet = if now == cpu { quiet + 1 } else { 0 };
             cpu = now;
         }
+    }
+
+    /// Has it end by itself, and waits until it has.
+    pub(crate) fn stop(mut self) {
+        let id = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(id, rustix::process::Signal::TERM).unwrap();
+        self.child.wait().unwrap();
     }
 
     fn proc(&self, file: &str) -> String {

@@ -1,0 +1,239 @@
+//! What offline-first clients cost a server that many documents pass through, beside the two servers that
+//! there are: that of automerge-repo's own packages, and samod. One client talks to all of them.
+
+use super::{
+    rounds::ROUNDS,
+    row::{Bar, Pair, Row, median},
+    scratch::{Scratch, disk_bytes},
+    server::Server,
+};
+use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::{Value, json};
+use std::{
+    io::{BufRead as _, BufReader, Write as _},
+    path::{Path, PathBuf},
+    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
+    thread,
+    time::Duration,
+};
+
+/// Documents that are pushed, or fetched, at once.
+const DOCUMENTS: usize = 2_000;
+/// Documents fetched before memory is measured: what first requests take once is nobody's.
+const WARMING: usize = 500;
+/// Nodes drop documents that nobody used for a minute; the others drop none, however long one waits.
+const IDLE: Duration = Duration::from_secs(75);
+/// How long a server has to give memory back.
+const GONE: Duration = Duration::from_secs(15);
+
+/// Which server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Tombolo,
+    Npm,
+    Samod,
+}
+
+impl Kind {
+    pub(crate) const ALL: [Self; 3] = [Self::Tombolo, Self::Npm, Self::Samod];
+
+    pub(crate) fn start(self, data: &Path) -> Server {
+        match self {
+            Self::Tombolo => Server::tombolo(data),
+            Self::Npm => Server::javascript(&scripts().join("server.js"), data),
+            Self::Samod => Server::samod(data),
+        }
+    }
+}
+
+fn scripts() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/clients")
+}
+
+/// Whether there is what the client and the packages' server need: Node.js, and the packages.
+pub(crate) fn packages(figure: &str) -> bool {
+    let npm = |words: &[&str]| {
+        let status = Command::new("npm").args(words).current_dir(scripts()).status();
+        status.is_ok_and(|status| status.success())
+    };
+    let there = npm(&["ci", "--silent", "--no-audit", "--no-fund"]);
+    if !there {
+        eprintln!(
+            "SKIPPED: {figure}: the packages cannot be installed (Node.js 20 and npm, a registry)"
+        );
+    }
+    there
+}
+
+/// The client, a process of its own that is told what to do.
+#[derive(Debug)]
+pub(crate) struct Client {
+    child: Child,
+    commands: ChildStdin,
+    answers: BufReader<ChildStdout>,
+}
+
+impl Client {
+    pub(crate) fn start(server: &Server) -> Self {
+        let mut command = Command::new("node");
+        command.arg(scripts().join("client.js")).arg(format!("ws://{}/v1/_sync", server.address()));
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let commands = child.stdin.take().unwrap();
+        let answers = BufReader::new(child.stdout.take().unwrap());
+        Self { child, commands, answers }
+    }
+
+    /// Has it do something, and waits until it is done.
+    pub(crate) fn ask<T: DeserializeOwned>(&mut self, command: &Value) -> T {
+        writeln!(self.commands, "{command}").unwrap();
+        let mut answer = String::new();
+        self.answers.read_line(&mut answer).unwrap();
+        assert!(answer.ends_with('\n'), "{command} failed");
+        serde_json::from_str(&answer).unwrap()
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// What one server took for many documents: CPU each, in microseconds, and milliseconds for all.
+#[derive(Debug, Clone, Copy, Deserialize)]
+struct Cost {
+    #[serde(skip)]
+    cpu: f64,
+    ms: f64,
+}
+
+/// One round on a new server.
+#[derive(Debug, Clone, Copy)]
+struct Round {
+    /// As many as [`DOCUMENTS`], and as many again on the same connection.
+    push: [Cost; 2],
+    fetch: [Cost; 2],
+    /// Bytes on disk for each document, once the server has ended.
+    disk: f64,
+}
+
+/// Resident memory for each document, in KB.
+#[derive(Debug, Clone, Copy)]
+struct Memory {
+    /// All are idle, and the client is still there.
+    idle: f64,
+    /// The client has left.
+    left: f64,
+}
+
+/// Pushes and fetches, memory, disk.
+pub(crate) fn clients() -> Vec<Row> {
+    if !packages("clients") {
+        return Vec::new();
+    }
+    let rounds: Vec<[Round; 3]> = (1..=ROUNDS / 2 + 1)
+        .map(|round| {
+            eprintln!("clients: round {round}");
+            Kind::ALL.map(|kind| one_round(kind, &Scratch::new().path("data")))
+        })
+        .collect();
+    let memory = Kind::ALL.map(memory);
+    [traffic(&rounds), kept(&rounds, &memory)].concat()
+}
+
+fn traffic(rounds: &[[Round; 3]]) -> Vec<Row> {
+    let mut rows = Vec::new();
+    for (verb, costs) in [
+        ("pushed", (|round| round.push) as fn(&Round) -> [Cost; 2]),
+        ("fetched", |round| round.fetch),
+    ] {
+        let best = |number: fn(&Cost) -> f64| {
+            let pairs = rounds.iter().map(|[ours, others @ ..]| {
+                let others = others.iter().map(|round| number(&costs(round)[0]));
+                (number(&costs(ours)[0]), others.fold(f64::INFINITY, f64::min))
+            });
+            Pair::of(&pairs.collect::<Vec<_>>())
+        };
+        let figure = format!("{DOCUMENTS} documents {verb} by a client: server CPU each");
+        let row = Row::pair(figure, "µs", best(|cost| cost.cpu));
+        rows.push(row.bar(Bar::ratio_at_most(0.5).aim(0.25)));
+        let figure = format!("{DOCUMENTS} documents {verb} by a client");
+        rows.push(Row::pair(figure, "ms", best(|cost| cost.ms)));
+        let again = rounds.iter().map(|[ours, ..]| (costs(ours)[1].cpu, costs(ours)[0].cpu));
+        let figure = format!("as many more {verb} on the same connection, against the first");
+        let row = Row::pair(figure, "µs", Pair::of(&again.collect::<Vec<_>>()));
+        rows.push(row.bar(Bar::ratio_at_most(1.2)));
+    }
+    rows
+}
+
+fn kept(rounds: &[[Round; 3]], memory: &[Memory; 3]) -> Vec<Row> {
+    let [idle, left] = [|memory: &Memory| memory.idle, |memory: &Memory| memory.left].map(|of| {
+        let [ours, others @ ..] = memory.each_ref().map(of);
+        (ours, others.into_iter().fold(f64::INFINITY, f64::min))
+    });
+    let disk = |server: usize| median(rounds.iter().map(|round| round[server].disk));
+    let figure = "resident memory of a document that a client has open, idle for a minute";
+    let idle = Row::beside(figure, "KB", idle.0, idle.1).bar(Bar::at_most(2.0));
+    let left = Row::beside("the same, the client gone", "KB", left.0, left.1);
+    let figure = "bytes on disk of a small document of a client";
+    let disk = Row::beside(figure, "B", disk(0), f64::min(disk(1), disk(2)));
+    vec![idle, left.bar(Bar::at_most(0.5)), disk.bar(Bar::at_most(1_500.0))]
+}
+
+fn one_round(kind: Kind, data: &Path) -> Round {
+    let server = kind.start(data);
+    let mut client = Client::start(&server);
+    let push = [(); 2]
+        .map(|()| cost(&server, &mut client, &json!({"command": "push", "count": DOCUMENTS})));
+    let fetch = [0, DOCUMENTS].map(|first| cost(&server, &mut client, &fetch(first, DOCUMENTS)));
+    drop(client);
+    server.stop();
+    let disk = disk_bytes(data) / (2 * DOCUMENTS) as f64;
+    let round = Round { push, fetch, disk };
+    eprintln!("clients: {kind:?}: {round:?}");
+    round
+}
+
+fn fetch(first: usize, count: usize) -> Value {
+    json!({"command": "fetch", "first": first, "count": count})
+}
+
+/// What it costs the server, until it has nothing left to do.
+fn cost(server: &Server, client: &mut Client, command: &Value) -> Cost {
+    server.rest();
+    let before = server.cpu();
+    let cost: Cost = client.ask(command);
+    server.rest();
+    Cost { cpu: 1e6 * (server.cpu() - before).as_secs_f64() / DOCUMENTS as f64, ..cost }
+}
+
+/// A client touches many documents of a server that was started again.
+fn memory(kind: Kind) -> Memory {
+    let scratch = Scratch::new();
+    let data = scratch.path("data");
+    let server = kind.start(&data);
+    let mut client = Client::start(&server);
+    let _: Value = client.ask(&json!({"command": "push", "count": WARMING + 2 * DOCUMENTS}));
+    let ids: Value = client.ask(&json!({"command": "ids"}));
+    drop(client);
+    server.rest();
+    server.stop();
+    let server = kind.start(&data);
+    let mut client = Client::start(&server);
+    let _: Value = client.ask(&json!({"command": "know", "ids": ids}));
+    let _: Value = client.ask(&fetch(0, WARMING));
+    server.rest();
+    let before = server.resident();
+    let _: Value = client.ask(&fetch(WARMING, 2 * DOCUMENTS));
+    let each = |server: &Server| (server.resident() - before) / (2 * DOCUMENTS) as f64 / 1024.0;
+    thread::sleep(if kind == Kind::Tombolo { IDLE } else { GONE });
+    let idle = each(&server);
+    let _: Value = client.ask(&json!({"command": "leave"}));
+    thread::sleep(GONE);
+    let memory = Memory { idle, left: each(&server) };
+    eprintln!("clients: {kind:?}: {memory:?}");
+    memory
+}
