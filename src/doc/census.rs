@@ -42,6 +42,13 @@ pub(super) struct Census {
     pub(super) makes: bool,
 }
 
+impl Census {
+    /// At most so many bytes does a document's JSON grow by it.
+    pub(super) fn most(&self) -> usize {
+        usize::try_from(self.expanded + 8 * self.operations).unwrap_or(usize::MAX)
+    }
+}
+
 /// Counts what a change holds, whose body this is.
 ///
 /// # Errors

@@ -4,8 +4,9 @@ use super::{
     Blame, Conflict, Delta, Edit, Form, Limits, NewStrings, Pointer, Refusal, RefusalKind, Stamp,
     Value, blame, conflict,
     first::{first_change, first_value},
-    gate::{self, Verified},
+    gate::Verified,
     history::History,
+    judge::OPERATION_END,
     life,
     place::operation_name,
     standing::Standing,
@@ -321,7 +322,7 @@ impl Document {
     fn check_numbers(&self, limits: &Limits) -> Result<(), Refusal> {
         let last = |head: &ChangeHash| self.history.last_operation(head).unwrap_or(0);
         let last = self.history.heads().iter().map(last).max().unwrap_or(0);
-        if last + (limits.change_operations_max as u64) < gate::OPERATION_END {
+        if last + (limits.change_operations_max as u64) < OPERATION_END {
             return Ok(());
         }
         let detail = format!("its operations are numbered up to {last}: it takes no more edits");

@@ -7,10 +7,13 @@
 //! 1. Frames are taken apart and their checksums checked here (`chunk.rs`).
 //! 2. What is deflated is inflated here, up to a bound.
 //! 3. Operations are counted before anything parses them (`census.rs`).
-//! 4. Each change has to follow from what it rests on: see [`Candidates::next`].
+//! 4. Each change has to follow from what it rests on: see `judge.rs`.
 //! 5. All is tried on a copy, guarded against panics, and compared with what Automerge gives back; what
 //!    came from a stranger is also saved and loaded again, often enough to cost little beside the rest.
 //! 6. What a stranger sends must not make a document larger than an edit here could.
+//!
+//! A change that only types into a text is written again instead of 5, see `letters.rs`, unless it comes near
+//! any bound of 6.
 //!
 //! A member's change that begins a document is spared 4 to 6 if it is, to the byte, the one that is made here
 //! of the value that it writes: see `first.rs`.
@@ -23,6 +26,9 @@ use super::{
     chunk::{self, Chunk, Inflation, bad},
     document::internal,
     history::History,
+    judge::Judge,
+    letters::{Letters, Outcome},
+    task::past,
     width::Width,
 };
 use crate::ident::Hash;
@@ -34,8 +40,6 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
 };
 
-/// No operation has this number or a greater one: 2³¹. Automerge counts to 2³², and panics behind it.
-pub(super) const OPERATION_END: u64 = 1 << 31;
 /// What a stranger's bytes may come to, as a part of the document, before it is verified again.
 const UNVERIFIED_PART: usize = 8;
 
@@ -117,6 +121,8 @@ pub(super) struct Verified {
     unverified_bytes: usize,
     /// How wide it is.
     width: Width,
+    /// Letters were written again, and were others: this document is not written so.
+    strayed: bool,
 }
 
 impl Verified {
@@ -154,27 +160,71 @@ impl Document {
         room: Room,
         limits: &Limits,
     ) -> Result<Admitted, Refusal> {
-        let guarded = catch_unwind(AssertUnwindSafe(|| {
+        let unpacked = guarded(|| self.unpack(bytes, sender, limits))?;
+        if let Some(admitted) = self.admit_letters(&unpacked, sender, limits)? {
+            return Ok(admitted);
+        }
+        let (trial, admitted) = guarded(|| {
             let mut trial = self.clone();
-            let admitted = trial.try_admit(bytes, sender, limits)?;
+            let admitted = trial.try_admit(unpacked, sender, limits)?;
             room.check(&admitted.waiting)?;
             Ok((trial, admitted))
-        }));
-        let (trial, admitted) =
-            guarded.unwrap_or_else(|_| Err(broken("changes on which Automerge panics")))?;
+        })?;
         *self = trial;
         Ok(admitted)
     }
 
+    /// Takes a change that types into a text, where it is sure that nothing behind it could be refused;
+    /// `None`: this is not one, and has to go the other way.
+    fn admit_letters(
+        &mut self,
+        unpacked: &Unpacked,
+        sender: Sender,
+        limits: &Limits,
+    ) -> Result<Option<Admitted>, Refusal> {
+        let Unpacked { candidates, held, census, whole } = unpacked;
+        let ([change], None, false) = (&candidates[..], whole, self.verified().strayed) else {
+            return Ok(None);
+        };
+        let before = self.history().heads();
+        let (bytes, json_bytes) = (change.raw_bytes().len(), self.json_bytes() + census.most());
+        let verified = self.verified();
+        let is_sure = sender == Sender::Member
+            || json_bytes < limits.document_bytes_max / 4
+                && verified.width.is_within(change.len(), limits)
+                && verified.unverified_bytes + bytes < verified.saved_bytes / UNVERIFIED_PART;
+        if !is_sure || change.deps() != before || self.is_absent() {
+            return Ok(None);
+        }
+        let Some(letters) = Letters::of(change) else { return Ok(None) };
+        self.sort(vec![change.clone()])?;
+        let cloned = usize::from(ActorBytes::of(self.actor()).made(change.actor_id()));
+        match letters.write(self.automerge_mut(), change) {
+            Outcome::Written => {}
+            Outcome::Unwritten => return Ok(None),
+            Outcome::Astray => {
+                let before = past(self.history().automerge(), &before)?;
+                *self.automerge_mut() = before;
+                self.verified().strayed = true;
+                return Ok(None);
+            }
+        }
+        let delta = self.moved(&before, false, false);
+        if sender == Sender::Stranger {
+            self.set_json_bytes(json_bytes);
+            self.verified().unverified_bytes += bytes;
+        }
+        Ok(Some(Admitted { delta, held: *held, waiting: Vec::new(), cloned }))
+    }
+
     fn try_admit(
         &mut self,
-        bytes: &[u8],
+        unpacked: Unpacked,
         sender: Sender,
         limits: &Limits,
     ) -> Result<Admitted, Refusal> {
         let before = self.history().heads();
         let absent = self.is_absent();
-        let unpacked = self.unpack(bytes, sender, limits)?;
         let Unpacked { candidates, held, census, whole } = unpacked;
         let own = ActorBytes::of(self.actor());
         if let (Sender::Member, [change], None) = (sender, &candidates[..], &whole)
@@ -256,8 +306,7 @@ impl Document {
     fn sort(&mut self, candidates: Vec<Change>) -> Result<Sorted, Refusal> {
         let (history, verified) = self.history_and_verified();
         let stored = verified.last(history);
-        let (last, taken) = (HashMap::new(), HashMap::new());
-        let mut judge = Judge { history, stored, last, taken };
+        let mut judge = Judge::new(history, stored);
         let mut open: BTreeMap<ChangeHash, Change> = BTreeMap::new();
         let mut order = Vec::new();
         for change in candidates {
@@ -324,8 +373,7 @@ impl Document {
 
     /// Step 6, how large it is.
     fn check_size(&mut self, census: &Census, limits: &Limits) -> Result<(), Refusal> {
-        let grown = usize::try_from(census.expanded + 8 * census.operations).unwrap_or(usize::MAX);
-        let bytes = self.json_bytes().saturating_add(grown);
+        let bytes = self.json_bytes().saturating_add(census.most());
         self.set_json_bytes(bytes);
         if bytes < limits.document_bytes_max / 4 {
             return Ok(());
@@ -422,99 +470,10 @@ struct Sorted {
     waiting: Vec<Waiting>,
 }
 
-/// What a change has to follow from.
-struct Judge<'a> {
-    history: &'a History,
-    /// The last change of each actor in the history.
-    stored: &'a BTreeMap<ActorId, (u64, ChangeHash)>,
-    /// And among those taken.
-    last: HashMap<ActorId, (u64, ChangeHash)>,
-    /// Changes that were found good, and are not in the history: their last operations and what
-    /// they rest on.
-    taken: HashMap<ChangeHash, (u64, Vec<ChangeHash>)>,
-}
-
-impl Judge<'_> {
-    fn knows(&self, hash: &ChangeHash) -> bool {
-        self.taken.contains_key(hash) || self.history.holds(hash)
-    }
-
-    fn missing(&self, change: &Change) -> Vec<Hash> {
-        let missing: BTreeSet<Hash> = change
-            .deps()
-            .iter()
-            .filter(|dep| !self.knows(dep))
-            .map(|dep| Hash::from_bytes(dep.0))
-            .collect();
-        missing.into_iter().collect()
-    }
-
-    /// Checks a change whose dependencies are known, and takes note of it.
-    fn check(&mut self, change: &Change) -> Result<(), Refusal> {
-        let refuse = |why: &str| {
-            let name = Hash::from_bytes(change.hash().0);
-            Err(bad(&format!("change {name}: {why}")))
-        };
-        let past = change.deps().iter().map(|dep| self.last_operation(dep)).max().unwrap_or(0);
-        let start = change.start_op().get();
-        if start <= past {
-            return refuse("its operations are numbered as ones that it rests on");
-        }
-        if change.is_empty() && start != past + 1 {
-            return refuse("it has no operations, and numbers them all the same");
-        }
-        let end = start.checked_add(change.len() as u64);
-        if end.is_none_or(|end| OPERATION_END < end) {
-            return refuse("its operations are numbered past the end");
-        }
-        let actor = change.actor_id();
-        match (change.seq(), self.last.get(actor).or_else(|| self.stored.get(actor))) {
-            (1, None) => {}
-            (seq, Some((last, before))) if seq == last + 1 => {
-                if !self.descends(change, before) {
-                    return refuse("it does not rest on the one before it by the same actor");
-                }
-            }
-            (seq, Some((last, _))) if (1..=*last).contains(&seq) => {
-                return refuse("its actor has made another change in its place");
-            }
-            _ => return refuse("its actor's changes before it are not what it rests on"),
-        }
-        self.last.insert(actor.clone(), (change.seq(), change.hash()));
-        self.taken.insert(change.hash(), (end.unwrap_or(0) - 1, change.deps().to_vec()));
-        Ok(())
-    }
-
-    fn last_operation(&self, hash: &ChangeHash) -> u64 {
-        match self.taken.get(hash) {
-            Some((last, _)) => *last,
-            None => self.history.last_operation(hash).unwrap_or(0),
-        }
-    }
-
-    /// Whether `before` is in the past of a change.
-    fn descends(&self, change: &Change, before: &ChangeHash) -> bool {
-        if change.deps().contains(before) {
-            return true;
-        }
-        // Numbers of operations grow from each change to what rests on it.
-        let least = self.last_operation(before);
-        let mut seen: BTreeSet<ChangeHash> = BTreeSet::new();
-        let mut open = change.deps().to_vec();
-        while let Some(hash) = open.pop() {
-            if hash == *before {
-                return true;
-            }
-            if self.last_operation(&hash) < least || !seen.insert(hash) {
-                continue;
-            }
-            match self.taken.get(&hash) {
-                Some((_, deps)) => open.extend(deps),
-                None => open.extend(self.history.dependencies(&hash)),
-            }
-        }
-        false
-    }
+/// Does what Automerge may panic at.
+fn guarded<T>(work: impl FnOnce() -> Result<T, Refusal>) -> Result<T, Refusal> {
+    let done = catch_unwind(AssertUnwindSafe(work));
+    done.unwrap_or_else(|_| Err(broken("changes on which Automerge panics")))
 }
 
 /// What only Automerge could have told, and told too late.

@@ -27,6 +27,14 @@ impl Width {
         self.since += changes.iter().map(Change::len).sum::<usize>();
     }
 
+    /// Whether a document is surely within the limits after so many more operations.
+    pub(super) fn is_within(&self, more: usize, limits: &Limits) -> bool {
+        let most = self.since + more;
+        self.measured.is_some_and(|Measured { list, object }| {
+            list + most <= limits.list_length_max && object + most <= limits.object_keys_max
+        })
+    }
+
     /// Refuses a document that is wider than the limits. It is measured only if it can be.
     ///
     /// # Errors
@@ -36,20 +44,13 @@ impl Width {
         scope: Scope<'_, R>,
         limits: &Limits,
     ) -> Result<(), Refusal> {
-        let within = |Measured { list, object }: Measured| {
-            list <= limits.list_length_max && object <= limits.object_keys_max
-        };
-        let most = |measured: Measured| Measured {
-            list: measured.list + self.since,
-            object: measured.object + self.since,
-        };
-        if self.measured.map(most).is_some_and(within) {
+        if self.is_within(0, limits) {
             return Ok(());
         }
         let mut sink = Measuring::default();
         scope.walk_map(&[ROOT], &mut sink);
         *self = Self { measured: Some(sink.widest), since: 0 };
-        if within(sink.widest) {
+        if self.is_within(0, limits) {
             return Ok(());
         }
         let Limits { list_length_max, object_keys_max, .. } = limits;
