@@ -27,7 +27,7 @@ class Raw {
     const raw = new Raw()
     const joined = new Promise(resolve => { raw.joined = resolve })
     await new Promise((resolve, reject) => raw.socket.once("open", resolve).once("error", reject))
-    raw.say({ type: "join", peerMetadata: { isEphemeral: true }, supportedProtocolVersions: ["1"] })
+    raw.send({ type: "join", senderId: raw.peer, peerMetadata: { isEphemeral: true }, supportedProtocolVersions: ["1"] })
     raw.server = (await joined).senderId
     return raw
   }
@@ -41,7 +41,11 @@ class Raw {
   }
 
   say(message) {
-    this.socket.send(cbor.encode({ senderId: this.peer, targetId: this.server, ...message }))
+    this.send({ senderId: this.peer, targetId: this.server, ...message })
+  }
+
+  send(message) {
+    this.socket.send(cbor.encode(message))
   }
 
   hear(message) {
@@ -60,7 +64,13 @@ class Raw {
         if (!done) {
           open += 1
           this.talks.set(talk.id, talk)
-          talk.begin(this, () => { open -= 1; next() }, reject)
+          talk.begin(this, () => {
+            // What is not needed any more is not the collector's to find.
+            this.talks.delete(talk.id)
+            Automerge.free(talk.document)
+            open -= 1
+            next()
+          }, reject)
         } else if (open === 0) {
           resolve()
         }

@@ -122,13 +122,15 @@ struct Round {
 /// Resident memory for each document, in KB.
 #[derive(Debug, Clone, Copy)]
 struct Memory {
+    /// The client has just got all of them.
+    touched: f64,
     /// All are idle, and the client is still there.
     idle: f64,
     /// The client has left.
     left: f64,
 }
 
-/// Pushes and fetches, memory, disk.
+/// Pushes and fetches, and what they leave on disk.
 pub(crate) fn clients() -> Vec<Row> {
     if !packages("clients") {
         return Vec::new();
@@ -139,8 +141,28 @@ pub(crate) fn clients() -> Vec<Row> {
             Kind::ALL.map(|kind| one_round(kind, &Scratch::new().path("data")))
         })
         .collect();
+    let disk = |server: usize| median(rounds.iter().map(|round| round[server].disk));
+    let figure = "bytes on disk of a small document of a client";
+    let disk = Row::beside(figure, "B", disk(0), f64::min(disk(1), disk(2)));
+    [traffic(&rounds), vec![disk.bar(Bar::at_most(1_500.0))]].concat()
+}
+
+/// Memory of documents that a client has touched: as soon as it has, a minute later, and without it.
+pub(crate) fn touched() -> Vec<Row> {
+    if !packages("touched") {
+        return Vec::new();
+    }
     let memory = Kind::ALL.map(memory);
-    [traffic(&rounds), kept(&rounds, &memory)].concat()
+    let row = |figure: &str, number: fn(&Memory) -> f64| {
+        let [ours, others @ ..] = memory.each_ref().map(number);
+        Row::beside(figure, "KB", ours, others.into_iter().fold(f64::INFINITY, f64::min))
+    };
+    let figure = "resident memory of a document that a client has open";
+    vec![
+        row(figure, |memory| memory.touched),
+        row("the same, idle for a minute", |memory| memory.idle).bar(Bar::at_most(2.0)),
+        row("the same, the client gone", |memory| memory.left).bar(Bar::at_most(0.5)),
+    ]
 }
 
 fn traffic(rounds: &[[Round; 3]]) -> Vec<Row> {
@@ -167,20 +189,6 @@ fn traffic(rounds: &[[Round; 3]]) -> Vec<Row> {
         rows.push(row.bar(Bar::ratio_at_most(1.2)));
     }
     rows
-}
-
-fn kept(rounds: &[[Round; 3]], memory: &[Memory; 3]) -> Vec<Row> {
-    let [idle, left] = [|memory: &Memory| memory.idle, |memory: &Memory| memory.left].map(|of| {
-        let [ours, others @ ..] = memory.each_ref().map(of);
-        (ours, others.into_iter().fold(f64::INFINITY, f64::min))
-    });
-    let disk = |server: usize| median(rounds.iter().map(|round| round[server].disk));
-    let figure = "resident memory of a document that a client has open, idle for a minute";
-    let idle = Row::beside(figure, "KB", idle.0, idle.1).bar(Bar::at_most(2.0));
-    let left = Row::beside("the same, the client gone", "KB", left.0, left.1);
-    let figure = "bytes on disk of a small document of a client";
-    let disk = Row::beside(figure, "B", disk(0), f64::min(disk(1), disk(2)));
-    vec![idle, left.bar(Bar::at_most(0.5)), disk.bar(Bar::at_most(1_500.0))]
 }
 
 fn one_round(kind: Kind, data: &Path) -> Round {
@@ -225,15 +233,18 @@ fn memory(kind: Kind) -> Memory {
     let mut client = Client::start(&server);
     let _: Value = client.ask(&json!({"command": "know", "ids": ids}));
     let _: Value = client.ask(&fetch(0, WARMING));
-    server.rest();
+    let pause = if kind == Kind::Tombolo { IDLE } else { GONE };
+    thread::sleep(pause);
     let before = server.resident();
     let _: Value = client.ask(&fetch(WARMING, 2 * DOCUMENTS));
+    server.rest();
     let each = |server: &Server| (server.resident() - before) / (2 * DOCUMENTS) as f64 / 1024.0;
-    thread::sleep(if kind == Kind::Tombolo { IDLE } else { GONE });
+    let touched = each(&server);
+    thread::sleep(pause);
     let idle = each(&server);
     let _: Value = client.ask(&json!({"command": "leave"}));
     thread::sleep(GONE);
-    let memory = Memory { idle, left: each(&server) };
+    let memory = Memory { touched, idle, left: each(&server) };
     eprintln!("clients: {kind:?}: {memory:?}");
     memory
 }

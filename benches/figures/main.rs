@@ -86,6 +86,7 @@ const FIGURES: &[(&str, Figure)] = &[
     ("stopped", stopped::stopped),
     ("kernel", kernel::kernel),
     ("clients", clients::clients),
+    ("touched", clients::touched),
     ("typing", typing::typing),
     (COUCHDB, couchdb::couchdb),
 ];
