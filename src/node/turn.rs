@@ -127,10 +127,13 @@ impl Node {
         if news && let Some(data) = share.say_equal(&version) {
             return Ok(Said::Sync(data));
         }
-        if share.wants_all()
-            && let Some(data) = self.whole(name, share).await?
-        {
-            return Ok(Said::Sync(data));
+        if share.wants_all() {
+            match self.whole(name, share).await {
+                Ok(Some(data)) => return Ok(Said::Sync(data)),
+                // Whoever loads it puts it into quarantine.
+                Ok(None) | Err(Error::Damaged(_)) => {}
+                Err(error) => return Err(error),
+            }
         }
         self.exchange(name, share, Vec::new()).await
     }

@@ -1,13 +1,19 @@
 //! Quarantine over HTTP: what does not load is put there, is seen, and comes out again or goes.
 
 use crate::http::{Client, MERGE, Reply};
-use automerge::{AutoCommit, ROOT, transaction::Transactable};
+use automerge::{
+    AutoCommit, ROOT,
+    sync::{State, SyncDoc},
+    transaction::Transactable,
+};
 use serde_json::{Value, json};
 use std::{ops::ControlFlow, sync::Arc, time::Duration};
+use tokio::sync::mpsc;
 use tombolo::{
+    automerge_repo::{Exchange, Message, Metadata},
     http::{Api, Options},
     ident::Name,
-    node::{self, Node},
+    node::{self, Frames, Node, Spoken},
     store::{Batch, Durability, Engine, MemoryEngine, Range, key, key::Family},
 };
 
@@ -192,4 +198,52 @@ async fn a_document_that_comes_from_elsewhere_can_take_the_place_of_a_dropped_on
     let sent = client.ask("POST /v1/notes/a/_changes", &[], other.save()).await;
     assert_eq!(sent.status, 201, "{sent:?}");
     assert_eq!(client.ask("GET /v1/notes/a", &[], "").await.json(), json!({"a": 1, "b": 2}));
+}
+
+#[tokio::test]
+async fn a_damaged_document_is_unavailable_to_an_offline_first_client_and_the_others_are_not() {
+    let engine = Arc::new(MemoryEngine::new());
+    let (node, client) = open(&engine);
+    let mut urls = Vec::new();
+    for path in ["/v1/notes/a", "/v1/notes/b"] {
+        let written = client.ask(&format!("PUT {path}"), &[], r#"{"n":1}"#).await.json();
+        urls.push(written["document"].as_str().unwrap().to_owned());
+    }
+    node.stop().await;
+    drop((node, client));
+    damage(&*engine, "notes/a", 0);
+    let (node, client) = open(&engine);
+
+    let (to_node, incoming) = mpsc::channel(8);
+    let (outgoing, mut from_node) = mpsc::channel(8);
+    let talk = node.converse("automerge".parse().unwrap(), Frames { incoming, outgoing });
+    let listen = async move {
+        let mut hear = async || match from_node.recv().await.unwrap() {
+            Spoken::Frame(frame, _) => Message::decode(&frame).unwrap(),
+            Spoken::Close(code, reason) => panic!("{code} {reason}"),
+        };
+        let versions = vec!["1".to_owned()];
+        let join = Message::Join { sender: "tab".into(), metadata: Metadata::default(), versions };
+        to_node.send(join.encode().into()).await.unwrap();
+        let Message::Peer { sender: target, .. } = hear().await else { panic!("no peer") };
+        for (url, is_whole) in urls.iter().zip([false, true]) {
+            let document = url.strip_prefix("automerge:").unwrap().to_owned();
+            let data = AutoCommit::new().sync().generate_sync_message(&mut State::new());
+            let data = data.unwrap().encode();
+            let exchange =
+                Exchange { sender: "tab".into(), target: target.clone(), document, data };
+            to_node.send(Message::Request(exchange).encode().into()).await.unwrap();
+            match hear().await {
+                Message::Sync(Exchange { document, .. }) => {
+                    assert!(is_whole && url.ends_with(&document), "{url}");
+                }
+                Message::Unavailable { document, .. } => {
+                    assert!(!is_whole && url.ends_with(&document), "{url}");
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+    };
+    tokio::join!(talk, listen);
+    assert_eq!(soon_quarantined(&client).await.len(), 1);
 }
