@@ -4,13 +4,14 @@ use super::{
     Blame, Conflict, Delta, Edit, Form, Limits, NewStrings, Pointer, Refusal, RefusalKind, Stamp,
     Value, blame, conflict,
     first::{first_change, first_value},
-    gate::Verified,
     history::History,
     judge::OPERATION_END,
     life,
     place::operation_name,
+    refusal::internal,
     standing::Standing,
     task::Task,
+    verified::Verified,
     view::{JsonSink, Scope},
 };
 use crate::ident::{Hash, Version};
@@ -553,10 +554,6 @@ fn print<R: ReadDoc>(scope: Scope<'_, R>, form: Form) -> Printed {
         Form::Typed => scope.map_value(&[ROOT]).to_json(form),
     };
     Printed { json, conflicts: sink.conflicts, single }
-}
-
-pub(super) fn internal(error: impl std::fmt::Display) -> Refusal {
-    Refusal::new(RefusalKind::Internal, error.to_string())
 }
 
 /// The version whose heads these are.

@@ -1,5 +1,6 @@
 //! The changes of one document: loaded, or as the one that made it until more is asked.
 
+use super::{Refusal, ancestry::ancestors};
 use automerge::{Automerge, Change, ChangeHash, ReadDoc};
 use std::sync::OnceLock;
 
@@ -97,4 +98,13 @@ fn applied(first: Option<&Change>) -> Automerge {
     let applied = automerge.apply_changes(first.cloned());
     applied.expect("a change that Automerge encoded does not apply");
     automerge
+}
+
+/// The document as it was at a version, with nothing that came since.
+pub(super) fn past(automerge: &Automerge, version: &[ChangeHash]) -> Result<Automerge, Refusal> {
+    let seen = ancestors(automerge, version);
+    let changes = automerge.get_changes(&[]);
+    let mut past = Automerge::new();
+    past.apply_changes(changes.into_iter().filter(|change| seen.contains(&change.hash())))?;
+    Ok(past)
 }

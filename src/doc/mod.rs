@@ -39,6 +39,7 @@ mod text;
 mod timestamp;
 mod typed;
 mod value;
+mod verified;
 mod view;
 mod width;
 mod write;

@@ -3,8 +3,9 @@
 use super::{
     Document, Operation, Patch, Refusal, Value,
     diff::{diff, operation_size},
-    document::{internal, version_of},
+    document::version_of,
     life,
+    refusal::internal,
     standing::Standing,
     view::Scope,
 };

@@ -60,6 +60,11 @@ impl Refusal {
     }
 }
 
+/// A refusal that only a defect of the program can bring about.
+pub(super) fn internal(error: impl std::fmt::Display) -> Refusal {
+    Refusal::new(RefusalKind::Internal, error.to_string())
+}
+
 impl From<automerge::AutomergeError> for Refusal {
     fn from(error: automerge::AutomergeError) -> Self {
         Self::new(RefusalKind::Internal, error.to_string())

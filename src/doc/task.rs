@@ -6,10 +6,10 @@
 
 use super::{
     Edit, Limits, NewStrings, Refusal, RefusalKind, Stamp, Value,
-    ancestry::ancestors,
-    document::internal,
+    history::past,
     life, patching,
     put::{Put, Unnamed, without_nulls},
+    refusal::internal,
     standing::{GONE, GONE_NAMES_MAX, Standing, settled_since},
     view::Scope,
     write::Writing,
@@ -186,15 +186,6 @@ enum Content {
     /// Nothing to read, though Automerge still shows what was deleted.
     Deleted,
     Alive,
-}
-
-/// The document as it was at a version, with nothing that came since.
-pub(super) fn past(automerge: &Automerge, version: &[ChangeHash]) -> Result<Automerge, Refusal> {
-    let seen = ancestors(automerge, version);
-    let changes = automerge.get_changes(&[]);
-    let mut past = Automerge::new();
-    past.apply_changes(changes.into_iter().filter(|change| seen.contains(&change.hash())))?;
-    Ok(past)
 }
 
 /// A change as the document would make it at `base`: whose it is, and what its numbers are.

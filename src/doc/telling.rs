@@ -1,6 +1,6 @@
 //! What others are told of a document: its changes, in parts, or the whole of it.
 
-use super::{Document, Refusal, document::version_of, task};
+use super::{Document, Refusal, document::version_of, history};
 use crate::ident::Version;
 use automerge::ChangeHash;
 use std::collections::BTreeSet;
@@ -59,7 +59,7 @@ impl Document {
         if heads == self.history().heads() {
             return Ok(self.save());
         }
-        let document = task::past(self.history().automerge(), &heads)?;
+        let document = history::past(self.history().automerge(), &heads)?;
         Ok(document.save_nocompress())
     }
 }
