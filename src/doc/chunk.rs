@@ -25,16 +25,14 @@ const CHANGE: u8 = 1;
 const DEFLATED: u8 = 2;
 const BUNDLE: u8 = 3;
 
-/// Up to this size what inflates may be as much smaller as it likes.
-const INFLATED_FREELY: u64 = 1 << 20;
-
 /// How much foreign bytes may inflate to.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Inflation {
     /// Bytes that are left, of all chunks of one request.
     pub(super) bytes_left: u64,
-    /// Most bytes that one byte may become, past the first mebibyte; `None`: any number.
-    pub(super) ratio_max: Option<u64>,
+    /// Most bytes that one byte may become, and up to how many bytes that does not matter; `None`: any
+    /// number.
+    pub(super) ratio_max: Option<(u64, u64)>,
 }
 
 impl Inflation {
@@ -48,8 +46,8 @@ impl Inflation {
         deflated: &[u8],
         beyond: RefusalKind,
     ) -> Result<Vec<u8>, Refusal> {
-        let within = self.ratio_max.map_or(u64::MAX, |ratio| {
-            INFLATED_FREELY.max(ratio.saturating_mul(deflated.len() as u64))
+        let within = self.ratio_max.map_or(u64::MAX, |(ratio, freely)| {
+            freely.max(ratio.saturating_mul(deflated.len() as u64))
         });
         let most = self.bytes_left.min(within);
         let mut inflated = Vec::new();

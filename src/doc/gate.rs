@@ -226,7 +226,10 @@ impl Document {
             bytes_left: limits.inflated_bytes_max,
             ratio_max: match sender {
                 Sender::Member => None,
-                Sender::Stranger => Some(limits.inflation_ratio_max),
+                Sender::Stranger => {
+                    // What a document may hold compresses as well as it does.
+                    Some((limits.inflation_ratio_max, limits.document_bytes_max as u64))
+                }
             },
         };
         let history = self.history();

@@ -23,7 +23,7 @@ pub struct Limits {
     pub walked_elements_max: usize,
     /// Most bytes that foreign bytes may be once inflated.
     pub inflated_bytes_max: u64,
-    /// Most bytes that one byte of a stranger's may inflate to, past the first mebibyte.
+    /// Most bytes that one byte of a stranger's may inflate to, past what a document may have of JSON.
     pub inflation_ratio_max: u64,
     /// Most operations, and most changes, of a foreign document that comes whole.
     pub document_operations_max: u64,
@@ -48,7 +48,7 @@ impl Default for Limits {
             inflated_bytes_max: 32 << 20,
             inflation_ratio_max: 200,
             document_operations_max: 1_000_000,
-            decoded_operations_max: 16_000_000,
+            decoded_operations_max: 20_000_000,
             decoded_bytes_max: 256 << 20,
         }
     }

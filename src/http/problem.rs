@@ -66,6 +66,8 @@ pub enum Code {
     PeerConfigured,
     /// As many peers were added as may be.
     TooManyPeers,
+    /// The document of this id is in another collection.
+    DocumentElsewhere,
     /// `If-Match` or `If-None-Match` did not hold.
     PreconditionFailed,
     /// Larger than a limit.
@@ -137,6 +139,7 @@ impl Code {
         Self::PatchTestFailed,
         Self::PeerConfigured,
         Self::TooManyPeers,
+        Self::DocumentElsewhere,
         Self::PreconditionFailed,
         Self::TooLarge,
         Self::UnsupportedMediaType,
@@ -185,6 +188,9 @@ impl Code {
             Self::PatchTestFailed => ("patch_test_failed", 409, "A test did not hold", None),
             Self::PeerConfigured => ("peer_configured", 409, "The peer is configured", None),
             Self::TooManyPeers => ("too_many_peers", 409, "No more peers", None),
+            Self::DocumentElsewhere => {
+                ("document_elsewhere", 409, "The document has another name", None)
+            }
             Self::PreconditionFailed => {
                 ("precondition_failed", 412, "The document is not as expected", None)
             }
@@ -440,6 +446,7 @@ impl From<node::Error> for Problem {
             }
             node::Error::CursorGone => Self::new(Code::CursorGone, text),
             node::Error::Stopping => Self::new(Code::NotReady, text),
+            node::Error::Elsewhere(_) => Self::new(Code::DocumentElsewhere, text),
             node::Error::TooManyCollections => Self::new(Code::TooLarge, text),
         }
     }

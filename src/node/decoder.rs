@@ -25,10 +25,13 @@ use tokio::{
     time,
 };
 
-/// Memory that the process may have, in bytes of addresses.
-pub const DECODER_MEMORY_BYTES: u64 = 1 << 30;
+/// Memory that the process may have, in bytes of addresses: a text of as many letters as a document may
+/// have bytes takes most of it.
+pub const DECODER_MEMORY_BYTES: u64 = 2 << 30;
 /// Longest that it may take over one document.
-const TIME_MAX: Duration = Duration::from_secs(20);
+const TIME_MAX: Duration = Duration::from_secs(60);
+/// What its allocator is told: addresses that are free are given back, since they count.
+const ALLOCATOR: (&str, &str) = ("MALLOC_CONF", "retain:false");
 /// Longest reason that is read.
 const REASON_BYTES_MAX: u64 = 4 << 10;
 
@@ -92,6 +95,7 @@ fn broken(why: &str) -> Error {
 fn start(program: &OsString, arguments: &[OsString]) -> io::Result<Process> {
     let mut child = Command::new(program)
         .args(arguments)
+        .env(ALLOCATOR.0, ALLOCATOR.1)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())

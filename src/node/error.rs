@@ -2,7 +2,7 @@
 
 use crate::{
     doc::{Refusal, RefusalKind},
-    ident::Version,
+    ident::{Name, Version},
     store::{OpenError, ReadError, Refused},
 };
 
@@ -53,6 +53,9 @@ pub enum Error {
     /// There are as many collections as there may be.
     #[error("there are 10,000 collections already")]
     TooManyCollections,
+    /// The id is that of the document of this name, in another collection.
+    #[error("the document of this id is {:?} in the collection {}", .0.key().as_str(), .0.collection())]
+    Elsewhere(Name),
     /// A defect, or a disk that cannot be read.
     #[error("{0}")]
     Internal(String),
@@ -86,7 +89,8 @@ impl From<ReadError> for Error {
     fn from(error: ReadError) -> Self {
         match error {
             ReadError::Damaged(what) => Self::Damaged(what),
-            ReadError::NameTaken(_) | ReadError::Engine(_) => Self::Internal(error.to_string()),
+            ReadError::NameTaken(name) => Self::Elsewhere(name),
+            ReadError::Engine(_) => Self::Internal(error.to_string()),
         }
     }
 }

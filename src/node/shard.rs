@@ -317,7 +317,7 @@ impl Shard {
                 }
             }
             Some(Slot::Resident(resident)) if resident.track().name() != name => {
-                task.fail(Error::Internal("its id is that of another document".to_owned()));
+                task.fail(Error::Elsewhere(resident.track().name().clone()));
             }
             Some(Slot::Resident(resident)) if waiting_max <= resident.waiting() => {
                 task.fail(Error::Stalled);

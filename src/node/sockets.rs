@@ -25,6 +25,9 @@ const UNSENT_BYTES_MAX: u32 = 1 << 20;
 /// less.
 const BACKLOG_BYTES_MAX: usize = 1 << 20;
 
+/// How long a connection may be there without having joined.
+const STRANGER: Duration = Duration::from_secs(30);
+
 /// How long a document that is nowhere may be on its way, from another client of this node or of a peer,
 /// before its client is told that it is not to be had.
 const ON_ITS_WAY_HERE: Duration = Duration::from_millis(250);
@@ -32,6 +35,7 @@ const ON_ITS_WAY_FROM_PEERS: Duration = Duration::from_secs(2);
 
 /// Closing codes (RFC 6455, section 7.4.1, and its registry).
 const GOING_AWAY: u16 = 1001;
+const POLICY_VIOLATION: u16 = 1008;
 const TRY_AGAIN_LATER: u16 = 1013;
 
 /// What goes to a client.
@@ -70,6 +74,7 @@ impl Node {
             listening: self.board().audience().listen(),
             outgoing,
             unsent,
+            join_by: Some(Instant::now() + STRANGER),
             awaited: VecDeque::new(),
         };
         if let Err(End::Closing(closing)) = talk.run(self, &collection, incoming).await {
@@ -91,6 +96,8 @@ struct Talk {
     outgoing: mpsc::Sender<Spoken>,
     /// Bytes that may still wait to be sent.
     unsent: Arc<Semaphore>,
+    /// Until when it has to have joined; `None`: it has.
+    join_by: Option<Instant>,
     /// Documents that are nowhere, and until when they may come.
     awaited: VecDeque<(Instant, DocumentId)>,
 }
@@ -117,6 +124,9 @@ impl Talk {
                     let document = self.awaited.pop_front().map(|(_, document)| document);
                     document.into_iter().for_each(|document| self.session.waited(document));
                 }
+                () = reached(self.join_by) => {
+                    return Err(End::Closing(self.session.end(POLICY_VIOLATION, "no join came")));
+                }
                 news = self.listening.next() => self.hear_news(news).await?,
                 frame = incoming.recv(), if self.session.backlog() < BACKLOG_BYTES_MAX => {
                     let frame = frame.ok_or(End::Gone)?;
@@ -135,6 +145,7 @@ impl Talk {
             Heard::Open(document) => self.listening.open(document),
             Heard::Joined { peer, answer, .. } => {
                 self.listening.join(&peer);
+                self.join_by = None;
                 self.send(answer).await?;
             }
             Heard::Answer(answer) => self.send(answer).await?,

@@ -81,6 +81,76 @@ async function examplePage(context, address, asked) {
   return page
 }
 
+test("the page of examples: what comes while a word is composed stays, and so do line ends", () => scene(async stage => {
+  const node = await stage.node()
+  const context = await browser.newContext()
+  const patches = { "content-type": "application/json-patch+json" }
+  const made = async content => (await (await node.rest("POST", "notes", content, typed)).json()).document
+  const typed = { "content-type": "application/vnd.tombolo.typed+json" }
+  const read = async url => (await node.read(`automerge/${url.slice("automerge:".length)}`))
+
+  // A word is composed, and REST writes before it.
+  const page = await examplePage(context, `${node.url}/examples/`, [])
+  const url = new URL(page.url()).hash.slice(1)
+  const route = `automerge/${url.slice("automerge:".length)}`
+  await page.locator("#text").fill("start ")
+  await until("it is there", async () => (await read(url))?.text === "start ")
+  await page.locator("#text").focus()
+  await page.locator("#text").evaluate(text => text.setSelectionRange(6, 6))
+  const keyboard = await context.newCDPSession(page)
+  await keyboard.send("Input.imeSetComposition", { text: "\u306b", selectionStart: 1, selectionEnd: 1 })
+  const patch = [{ op: "splice", path: "/text", at: 0, remove: 0, insert: "BY REST " }]
+  assert.equal((await node.rest("PATCH", route, patch, patches)).status, 200)
+  await sleep(500)
+  await keyboard.send("Input.insertText", { text: "\u65e5" })
+  await until("both are there", async () => (await read(url)).text === "BY REST start \u65e5")
+  assert.equal(await page.locator("#text").inputValue(), "BY REST start \u65e5")
+  assert.equal(await page.locator("#text").evaluate(text => text.selectionStart), 15)
+
+  // Two tabs type offline into a text of Windows' line ends, and beside letters of two halves.
+  const windows = await made({ text: { $text: "a\u{1f600}b\r\ncd\r\nef" } })
+  const tabs = [await examplePage(context, `${node.url}/examples/#${windows}`, [])]
+  tabs.push(await examplePage(context, `${node.url}/examples/#${windows}`, []))
+  for (const [tab, at, letter] of [[tabs[0], 3, "\u{1f601}"], [tabs[1], 8, "2"]]) {
+    await tab.locator("#online").uncheck()
+    await tab.locator("#text").focus()
+    await tab.locator("#text").evaluate((text, at) => text.setSelectionRange(at, at), at)
+    await tab.keyboard.insertText(letter)
+  }
+  for (const tab of tabs) await tab.locator("#online").check()
+  const stored = await (await fetch(`${node.url}/v1/_changes?values=true`)).json()
+  const name = stored.changes.find(change => change.document === windows)
+  const whole = "a\u{1f600}\u{1f601}b\r\ncd\r\n2ef"
+  await until("both letters are there", async () => (await node.read(`${name.collection}/${name.key}`)).text === whole)
+  for (const tab of tabs) {
+    await until("both show them", async () => (await tab.locator("#text").inputValue()) === whole.replaceAll("\r\n", "\n"))
+  }
+
+  // A deletion, and an edit behind it.
+  assert.equal((await node.rest("DELETE", route)).status, 200)
+  await sleep(300)
+  await page.locator("#text").focus()
+  await page.keyboard.insertText("!")
+  await until("it lives", async () => (await read(url))?.text.includes("!"))
+  await until("and is saved", async () => (await page.locator("#state").textContent()) === "the node has all of it")
+
+  // What the page cannot show, and what is no document.
+  const odd = await made({ text: ["a"], count: 1 })
+  for (const [hash, said] of [
+    [odd, "this page cannot show what that document holds"],
+    ["nonsense", "what stands behind # names no document"],
+    ["%", "what stands behind # names no document"],
+  ]) {
+    const other = await context.newPage()
+    await other.goto(`${node.url}/examples/#${hash}`)
+    await other.locator("#state", { hasText: said }).waitFor()
+    assert.equal(await other.locator("#text").isDisabled(), true)
+  }
+  const encoded = await examplePage(context, `${node.url}/examples/#${encodeURIComponent(url)}`, [])
+  await until("an encoded address is one", async () => (await encoded.locator("#text").inputValue()).includes("!"))
+  await context.close()
+}))
+
 test("the page of examples: two tabs, one of them offline, both edit, and are equal again", () => scene(async stage => {
   const node = await stage.node()
   const context = await browser.newContext()

@@ -133,7 +133,7 @@ pub(crate) fn all() -> Vec<Attack> {
     attack("2^63 operations", many(i64::MAX), TooLarge, "operations");
     let bomb = forge::deflated(&vec![0; 64 << 20]);
     attack("a deflated change of 64 MiB", bomb, TooLarge, "inflate");
-    let bomb = forge::deflated(&vec![0; 8 << 20]);
+    let bomb = forge::deflated(&vec![0; 20 << 20]);
     attack("a change that inflates a thousandfold", bomb, TooLarge, "inflate");
     attack("a deflated column of 64 MiB", column_bomb(64 << 20), TooLarge, "inflate");
     attack("a document of four million nothings", kept_repeated(4_000_000), Heavy, "operations");
@@ -315,10 +315,14 @@ fn a_node_refuses_every_attack_and_goes_on() {
         });
         let (status, problem) = sender;
         assert!(matches!(status, 400 | 413 | 422), "{}: {status} {problem}", attack.name);
-        // Of the heavy one the process died that opened it.
-        if matches!(attack.refused, RefusalKind::Broken | RefusalKind::Heavy) {
-            assert_eq!(problem["code"], "quarantined_changes", "{}", attack.name);
-            broken.push(attack.bytes.clone());
+        match attack.refused {
+            RefusalKind::Broken => {
+                assert_eq!(problem["code"], "quarantined_changes", "{}", attack.name);
+                broken.push(attack.bytes.clone());
+            }
+            // The process that opened it has told what it is.
+            RefusalKind::Heavy => assert_eq!(problem["code"], "too_large", "{}", attack.name),
+            _ => {}
         }
         assert_eq!(read(&mut client, "victim"), before, "{}", attack.name);
         let now = process.resident_bytes();

@@ -174,7 +174,7 @@ async fn the_page_of_examples_comes_in_what_its_reader_takes() {
     }
     for (request, status) in [
         ("GET /examples/nothing", 404),
-        ("GET /examples/?a=1", 400),
+        ("GET /examples/?a=1", 200),
         ("PUT /examples/", 405),
         ("GET /examples/../v1", 404),
     ] {

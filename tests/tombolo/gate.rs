@@ -174,6 +174,25 @@ fn limits_hold_to_the_last_operation_byte_and_level() {
 }
 
 #[test]
+fn what_a_document_may_hold_may_compress_as_well_as_it_does() {
+    let mut author = AutoCommit::new();
+    author.put(ROOT, "s", "x".repeat(3_000)).unwrap();
+    author.commit();
+    let body = Forged::read(&author.get_changes(&[])[0]).body();
+    let deflated = forge::deflated(&body);
+    for (document_bytes_max, taken) in [(body.len() - 1, false), (body.len(), true)] {
+        let limits = Limits { document_bytes_max, inflation_ratio_max: 1, ..Limits::default() };
+        let mut document = Document::new(Actor([1; 16]));
+        let outcome = document.admit(&deflated, Sender::Stranger, ROOM, &limits);
+        assert_eq!(outcome.is_ok(), taken, "{outcome:?}");
+    }
+    let mut document = Document::new(Actor([1; 16]));
+    let mut author = AutoCommit::new();
+    author.put(ROOT, "s", "x".repeat(15 << 20)).unwrap();
+    admit(&mut document, &author.save(), Sender::Stranger);
+}
+
+#[test]
 fn lists_and_objects_may_be_as_wide_as_an_edit_may_make_them() {
     let limits = Limits { list_length_max: 5, object_keys_max: 4, ..Limits::default() };
     let mut other = AutoCommit::new();

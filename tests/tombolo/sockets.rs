@@ -6,14 +6,16 @@ use automerge::{
     sync::{Message as SyncMessage, MessageVersion, State, SyncDoc},
     transaction::Transactable,
 };
-use std::{net::TcpStream, thread, time::Duration};
-use tokio::time::Instant;
+use std::{net::TcpStream, sync::Arc, thread, time::Duration};
+use tokio::{sync::mpsc, time::Instant};
 use tokio_tungstenite::tungstenite::{
     Error, Message as Frame, WebSocket, client, protocol::frame::coding::CloseCode,
 };
 use tombolo::{
     automerge_repo::{Ephemeral, Exchange, Message, Metadata},
     ident::DocumentId,
+    node::{Frames, Node, Options, Spoken},
+    store::MemoryEngine,
 };
 
 /// Longest wait for what comes.
@@ -421,6 +423,17 @@ fn clients_make_documents_in_the_collection_of_their_socket() {
     copy.put("n", 1);
     copy.sync(&mut wire);
     assert_eq!(read(&process, &format!("/v1/notes/{DOCUMENT}")).1, r#"{"n":1}"#);
+    // By whatever other name, it is another's.
+    for (verb, path) in [("GET", ""), ("PUT", ""), ("GET", "/_history"), ("DELETE", "")] {
+        let path = format!("/v1/automerge/{DOCUMENT}{path}");
+        let answer = process.client().send(verb, &path, &[], b"{}").unwrap();
+        assert_eq!(
+            (answer.status, answer.json()["code"].as_str()),
+            (409, Some("document_elsewhere"))
+        );
+        let detail = answer.json()["detail"].to_string();
+        assert!(detail.contains("in the collection notes"), "{detail}");
+    }
     // By whatever socket, an id is one document.
     let mut wire = Wire::joined(&process, "other");
     let mut other = Copy::new(DOCUMENT);
@@ -576,4 +589,23 @@ fn the_route_of_websockets_tells_others_what_it_is() {
     ];
     let answer = process.client().send("GET", "/v1/_sync", &fields, b"").unwrap();
     assert_eq!(answer.status, 403, "{}", String::from_utf8_lossy(&answer.body));
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_does_not_join_is_sent_away() {
+    let node = Node::start(Options::default(), Arc::new(MemoryEngine::new())).unwrap();
+    let (_to_node, incoming) = mpsc::channel(1);
+    let (outgoing, mut from_node) = mpsc::channel(8);
+    let began = Instant::now();
+    let talk = node.converse("automerge".parse().unwrap(), Frames { incoming, outgoing });
+    tokio::time::timeout(Duration::from_secs(60), talk).await.unwrap();
+    assert!(Duration::from_secs(30) <= began.elapsed());
+    let mut said = Vec::new();
+    while let Some(spoken) = from_node.recv().await {
+        said.push(match spoken {
+            Spoken::Frame(frame, _) => format!("{:?}", Message::decode(&frame).unwrap()),
+            Spoken::Close(code, reason) => format!("{code} {reason}"),
+        });
+    }
+    assert!(said[0].contains("no join came") && said[1] == "1008 no join came", "{said:?}");
 }
