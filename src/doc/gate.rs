@@ -237,7 +237,6 @@ impl Document {
         let chunks = chunk::chunks(bytes, &mut inflation, held)?;
         let mut unpacked = Unpacked { held: chunks.held, ..Unpacked::default() };
         let operations_max = limits.change_operations_max as u64;
-        let alone = chunks.new.len() == 1;
         for chunk in chunks.new {
             match chunk {
                 Chunk::Change { hash, body } => {
@@ -252,7 +251,7 @@ impl Document {
                 Chunk::Document { whole, body } => {
                     unpacked.add(count(body, &mut inflation, limits)?);
                     let document = load(whole)?;
-                    if alone && history.is_empty() {
+                    if unpacked.candidates.is_empty() && history.is_empty() {
                         unpacked.candidates = document.get_changes(&[]);
                         unpacked.whole = Some(Box::new(document));
                     } else {
@@ -310,9 +309,17 @@ impl Document {
     }
 
     /// Step 5, but for the copy and the guard, which are around all of this.
-    fn take(&mut self, ready: Vec<Change>, whole: Option<Box<Automerge>>) -> Result<(), Refusal> {
+    fn take(
+        &mut self,
+        mut ready: Vec<Change>,
+        whole: Option<Box<Automerge>>,
+    ) -> Result<(), Refusal> {
         if let Some(whole) = whole {
+            // To apply the changes of a large document takes many times its memory.
+            ready.retain(|change| whole.get_change_meta_by_hash(&change.hash()).is_none());
             *self.automerge_mut() = *whole;
+        }
+        if ready.is_empty() {
             return Ok(());
         }
         let applied = self.automerge_mut().apply_changes(ready);
@@ -418,7 +425,7 @@ struct Unpacked {
     candidates: Vec<Change>,
     held: usize,
     census: Census,
-    /// The document that has just these changes, loaded.
+    /// The document that has the first of these changes, loaded.
     whole: Option<Box<Automerge>>,
 }
 
