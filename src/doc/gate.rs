@@ -41,6 +41,9 @@ use std::{
 /// What a stranger's bytes may come to, as a part of the document, before it is verified again.
 const UNVERIFIED_PART: usize = 8;
 
+/// Operations past which no more changes are applied at once: each takes some hundred bytes meanwhile.
+const GROUP_OPERATIONS: usize = 250_000;
+
 /// How deep what members send may nest, where their limit is greater than ours.
 const MEMBER_DEPTH_MAX: usize = 500;
 
@@ -319,11 +322,17 @@ impl Document {
             ready.retain(|change| whole.get_change_meta_by_hash(&change.hash()).is_none());
             *self.automerge_mut() = *whole;
         }
-        if ready.is_empty() {
-            return Ok(());
+        let mut ready = ready.into_iter().peekable();
+        while ready.peek().is_some() {
+            let (mut group, mut operations) = (Vec::new(), 0);
+            while let Some(change) = ready.next_if(|_| operations < GROUP_OPERATIONS) {
+                operations += change.len();
+                group.push(change);
+            }
+            let applied = self.automerge_mut().apply_changes(group);
+            applied.map_err(|error| bad(&format!("changes that do not apply: {error}")))?;
         }
-        let applied = self.automerge_mut().apply_changes(ready);
-        applied.map_err(|error| bad(&format!("changes that do not apply: {error}")))
+        Ok(())
     }
 
     /// Saves the document and loads it again, if strangers have added enough to it since that was
