@@ -17,8 +17,10 @@ use tokio::{
     time::{self, Instant},
 };
 
-/// Turns of one connection at once.
+/// Turns of one connection at once, of a client that reads, and of one that does not: each may make a whole
+/// document that waits to be sent.
 const TURNS_MAX: usize = 16;
+const TURNS_MIN: usize = 2;
 /// Bytes of frames that wait for a slow reader; one frame may be larger.
 const UNSENT_BYTES_MAX: u32 = 1 << 20;
 /// Bytes of sync messages that were heard and that no turn has taken; no frame is read before there are
@@ -74,6 +76,7 @@ impl Node {
             listening: self.board().audience().listen(),
             outgoing,
             unsent,
+            turns_max: TURNS_MIN,
             join_by: Some(Instant::now() + STRANGER),
             awaited: VecDeque::new(),
         };
@@ -96,6 +99,8 @@ struct Talk {
     outgoing: mpsc::Sender<Spoken>,
     /// Bytes that may still wait to be sent.
     unsent: Arc<Semaphore>,
+    /// Turns at once: one more with each frame that finds room, the least once one finds little.
+    turns_max: usize,
     /// Until when it has to have joined; `None`: it has.
     join_by: Option<Instant>,
     /// Documents that are nowhere, and until when they may come.
@@ -111,7 +116,7 @@ impl Talk {
     ) -> Result<(), End> {
         let mut turns = FuturesUnordered::new();
         loop {
-            while turns.len() < TURNS_MAX
+            while turns.len() < self.turns_max
                 && let Some(turn) = self.session.turn()
             {
                 turns.push(node.take_turn(collection, turn));
@@ -191,7 +196,7 @@ impl Talk {
     }
 
     /// Sends a frame, as soon as the client has taken enough of those before.
-    async fn send(&self, frame: Vec<u8>) -> Result<(), End> {
+    async fn send(&mut self, frame: Vec<u8>) -> Result<(), End> {
         let bytes = u32::try_from(frame.len()).unwrap_or(u32::MAX).min(UNSENT_BYTES_MAX);
         let permit = Arc::clone(&self.unsent).acquire_many_owned(bytes);
         let permit = tokio::select! {
@@ -199,6 +204,8 @@ impl Talk {
             permit = permit => permit.map_err(|_| End::Gone)?,
             () = self.outgoing.closed() => return Err(End::Gone),
         };
+        let has_room = UNSENT_BYTES_MAX as usize / 2 <= self.unsent.available_permits();
+        self.turns_max = if has_room { TURNS_MAX.min(self.turns_max + 1) } else { TURNS_MIN };
         let metrics = self.listening.metrics();
         metrics.sent.increment();
         metrics.sent_bytes.add(frame.len() as u64);
