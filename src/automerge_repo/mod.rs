@@ -26,5 +26,5 @@ mod share;
 pub use echo::Echo;
 pub use incoming::{BadSync, Incoming};
 pub use message::{BadFrame, Ephemeral, Exchange, Message, Metadata, NAME_BYTES_MAX};
-pub use session::{Closing, Heard, Next, Said, Session, Turn};
+pub use session::{Closing, Heard, Next, POLICY, Said, Session, Turn};
 pub use share::Share;

@@ -24,7 +24,8 @@ const DOCUMENTS_MAX: usize = 1 << 16;
 const NORMAL: u16 = 1000;
 const PROTOCOL_ERROR: u16 = 1002;
 const BAD_PAYLOAD: u16 = 1007;
-const POLICY: u16 = 1008;
+/// Whoever breaks a rule of the protocol is closed with this.
+pub const POLICY: u16 = 1008;
 
 /// How a connection ends.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -14,7 +14,8 @@ pub(crate) fn run(line: &Decode) -> anyhow::Result<()> {
     let most = Some(DECODER_MEMORY_BYTES);
     setrlimit(Resource::As, Rlimit { current: most, maximum: most })
         .context("a limit of memory")?;
-    // Where memory is short it is this process that goes. Without that it would be the node's turn, no sooner.
+    // Where memory is short it is this process that goes, and not the node. If that cannot be said, the kernel
+    // chooses as it likes.
     let _ = std::fs::write("/proc/self/oom_score_adj", "1000");
     let none = Some(0);
     setrlimit(Resource::Core, Rlimit { current: none, maximum: none })

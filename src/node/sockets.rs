@@ -6,7 +6,7 @@ use super::{
     turn::Done,
 };
 use crate::{
-    automerge_repo::{Closing, Heard, Next, Session},
+    automerge_repo::{Closing, Heard, Next, POLICY, Session},
     ident::{Collection, DocumentId},
 };
 use bytes::Bytes;
@@ -37,7 +37,6 @@ const ON_ITS_WAY_FROM_PEERS: Duration = Duration::from_secs(2);
 
 /// Closing codes (RFC 6455, section 7.4.1, and its registry).
 const GOING_AWAY: u16 = 1001;
-const POLICY_VIOLATION: u16 = 1008;
 const TRY_AGAIN_LATER: u16 = 1013;
 
 /// What goes to a client.
@@ -130,7 +129,7 @@ impl Talk {
                     document.into_iter().for_each(|document| self.session.waited(document));
                 }
                 () = reached(self.join_by) => {
-                    return Err(End::Closing(self.session.end(POLICY_VIOLATION, "no join came")));
+                    return Err(End::Closing(self.session.end(POLICY, "no join came")));
                 }
                 news = self.listening.next() => self.hear_news(news).await?,
                 frame = incoming.recv(), if self.session.backlog() < BACKLOG_BYTES_MAX => {
