@@ -174,6 +174,32 @@ fn limits_hold_to_the_last_operation_byte_and_level() {
 }
 
 #[test]
+fn a_whole_document_and_more_changes_behind_it_than_are_applied_at_once_are_taken() {
+    let mut author = AutoCommit::new();
+    let text = author.put_object(ROOT, "text", ObjType::Text).unwrap();
+    author.splice_text(&text, 0, 0, "low tide").unwrap();
+    author.commit();
+    let mut bytes = author.save();
+    let before = author.get_heads();
+    for _ in 0..3 {
+        author.splice_text(&text, 0, 0, &"a".repeat(200_000)).unwrap();
+        author.commit();
+    }
+    for change in author.get_changes(&before) {
+        bytes.extend(change.raw_bytes());
+    }
+    for sender in SENDERS {
+        let mut document = Document::new(Actor([1; 16]));
+        let admitted = admit(&mut document, &bytes, sender);
+        assert_eq!(
+            (admitted.held, admitted.waiting.len(), admitted.delta.changes.len()),
+            (0, 0, 4)
+        );
+        assert_eq!(json(&document).len(), r#"{"text":"low tide"}"#.len() + 600_000);
+    }
+}
+
+#[test]
 fn what_a_document_may_hold_may_compress_as_well_as_it_does() {
     let mut author = AutoCommit::new();
     author.put(ROOT, "s", "x".repeat(3_000)).unwrap();
