@@ -71,6 +71,9 @@ pub struct Admitted {
     /// Changes that were taken and that were made under this document's own actor, which did not make
     /// them here: another copy of it writes under the same. It must not go on under it.
     pub cloned: usize,
+    /// Whether all that was taken is letters that came and went in one text, at the version before. No value
+    /// stands beside another since.
+    pub letters: bool,
 }
 
 /// How much may wait for changes that are not here.
@@ -180,7 +183,7 @@ impl Document {
             self.set_json_bytes(json_bytes);
             self.verified().unverified_bytes += bytes;
         }
-        Ok(Some(Admitted { delta, held: *held, waiting: Vec::new(), cloned }))
+        Ok(Some(Admitted { delta, held: *held, waiting: Vec::new(), cloned, letters: true }))
     }
 
     fn try_admit(
@@ -197,7 +200,7 @@ impl Document {
             && let Some(delta) = self.begin_with(change, limits)
         {
             let cloned = usize::from(own.made(change.actor_id()));
-            return Ok(Admitted { delta, held, waiting: Vec::new(), cloned });
+            return Ok(Admitted { delta, held, waiting: Vec::new(), cloned, letters: false });
         }
         let Sorted { ready, waiting } = self.sort(candidates)?;
         let cloned = ready.iter().filter(|change| own.made(change.actor_id())).count();
@@ -220,7 +223,7 @@ impl Document {
             }
             Sender::Stranger | Sender::Member => {}
         }
-        Ok(Admitted { delta, held, waiting, cloned })
+        Ok(Admitted { delta, held, waiting, cloned, letters: false })
     }
 
     /// Steps 0 to 3.

@@ -95,6 +95,7 @@ impl Nursery {
             Err(_) => self.retry_each(document, sender, limits),
         };
         for done in done {
+            admitted.letters &= done.delta.changes.is_empty() || done.letters;
             admitted.delta.changes.extend(done.delta.changes);
             admitted.delta.after = done.delta.after;
             admitted.delta.deleted = done.delta.deleted;

@@ -33,7 +33,10 @@ const FOLD_BYTES_MIN: u64 = 4 << 10;
 const FOLD_BYTES_PER_CHANGE: u64 = 8 << 10;
 
 /// Documents up to this size get their view with each commit; those of larger ones are made later.
-const EAGER_VIEW_BYTES_MAX: usize = 64 << 10;
+///
+/// A walk over a text costs as much as its whole history: 60 KB that were typed, half of all that a
+/// letter costs, and 60 KB to be written for it.
+const EAGER_VIEW_BYTES_MAX: usize = 16 << 10;
 /// What is worth a helper thread: walking and printing so many bytes of JSON takes about 5 ms.
 pub(super) const HEAVY: usize = 64 << 10;
 /// What is held of a document beside its content, about: its name twice, its last commit, its places
@@ -372,7 +375,7 @@ impl Resident {
         let origin = from.map_or(Origin::Own, |_| Origin::Foreign);
         let (admitted, freed) =
             self.orphans.admit(&mut self.document, bytes, from, left, limits)?;
-        let Admitted { delta, held, waiting, cloned } = admitted;
+        let Admitted { delta, held, waiting, cloned, letters } = admitted;
         if cloned != 0 {
             let id = self.track.name().id();
             tracing::warn!(document = %id, cloned, "a copy of this node writes under its actor");
@@ -383,9 +386,8 @@ impl Resident {
         if taken != 0 {
             self.view = View::Stale;
             self.unsettling = false;
-            (self.single, self.conflicts) = (false, None);
-        }
-        if taken != 0 {
+            self.single &= letters;
+            self.conflicts = self.single.then_some(0);
             for from in from.into_iter().chain(freed) {
                 if !self.from.contains(&from) {
                     self.from.push(from);

@@ -4,13 +4,14 @@ use crate::{
     doc::{Document, Edit, Form, Limits, parse},
     ident::{Collection, IncarnationId, Name, NodeId},
     node::{
-        Ambient, Error, Reading, Representation, Write, Written,
+        Ambient, Error, Reading, Representation, Taken, Write, Written,
         orphans::Nursery,
         shard::{Effect, Event, Job, Loaded, Shard, ShardOptions},
         task::{Command, Task},
     },
     store::{Committer, Durability, EngineError, Fresh, MemoryEngine, Store, Stored, Track},
 };
+use automerge::{ActorId, Automerge, Change, ObjType, ROOT, ReadDoc, transaction::Transactable};
 use std::sync::Arc;
 use tokio::sync::oneshot::{self, Receiver, error::TryRecvError};
 
@@ -76,6 +77,17 @@ impl Bench {
     fn write(&mut self, key: &str, json: &str) -> Receiver<Result<Written, Error>> {
         let (reply, answer) = oneshot::channel();
         let task = Task::Write { write: Box::new(edit(json)), reply };
+        self.tell(Event::Command(Command { name: name(key), task }));
+        answer
+    }
+
+    /// A client's changes.
+    fn admit(&mut self, key: &str, changes: &[Change]) -> Receiver<Result<Taken, Error>> {
+        let (reply, answer) = oneshot::channel();
+        let bytes: Vec<u8> =
+            changes.iter().flat_map(|change| change.raw_bytes().to_vec()).collect();
+        let limits = Box::new(Limits::default());
+        let task = Task::Admit { from: None, limits, bytes: bytes.into(), left: u64::MAX, reply };
         self.tell(Event::Command(Command { name: name(key), task }));
         answer
     }
@@ -287,6 +299,62 @@ fn the_view_of_a_large_document_is_made_once_nobody_has_written_it_for_a_second(
     assert_eq!(bench.finish(), 1);
     assert!(bench.stored("big").unwrap().starts_with(r#"{"a":4,"#));
     assert_eq!(bench.shard.stale_count(), 0);
+}
+
+#[test]
+fn the_view_of_a_text_is_not_made_for_each_letter() {
+    let mut bench = Bench::new(64 << 20);
+    let mut client = Automerge::new().with_actor(ActorId::from([1; 16]));
+    let mut change = |edit: &dyn Fn(&mut automerge::transaction::Transaction<'_>)| {
+        let heads = client.get_heads();
+        let mut tx = client.transaction();
+        edit(&mut tx);
+        tx.commit();
+        client.get_changes(&heads)
+    };
+    let text = |tx: &automerge::transaction::Transaction<'_>| tx.get(ROOT, "t").unwrap().unwrap().1;
+    let begin = change(&|tx| {
+        let text = tx.put_object(ROOT, "t", ObjType::Text).unwrap();
+        tx.splice_text(&text, 0, 0, &"a".repeat(20 << 10)).unwrap();
+    });
+    let letters =
+        ["x", "y"].map(|letter| change(&|tx| tx.splice_text(text(tx), 5, 0, letter).unwrap()));
+    let gone = change(&|tx| tx.splice_text(text(tx), 4, 1, "").unwrap());
+
+    for changes in [&begin, &letters[0]] {
+        let taken = bench.admit("text", changes);
+        bench.finish();
+        assert_eq!((done(taken).taken, bench.stored("text").is_some()), (1, changes == &begin));
+    }
+    for changes in [&letters[1], &gone] {
+        let taken = bench.admit("text", changes);
+        bench.finish();
+        let taken = done(taken);
+        assert_eq!((taken.taken, taken.conflicts, bench.stored("text")), (1, 0, None));
+    }
+    let read = bench.read("text");
+    bench.finish();
+    let shown = format!(r#"{{"t":"aaaayx{}"}}"#, "a".repeat((20 << 10) - 5));
+    assert_eq!(String::from_utf8_lossy(&done(read).body), shown);
+    assert_eq!(bench.stored("text"), Some(shown));
+
+    // What is said beside another value is counted at once.
+    let mut other = Automerge::new().with_actor(ActorId::from([2; 16]));
+    other
+        .apply_changes(begin.into_iter().chain(letters.into_iter().flatten()).chain(gone))
+        .unwrap();
+    let sides = [client, other].map(|mut side| {
+        let (heads, actor) = (side.get_heads(), side.get_actor().to_hex_string());
+        let mut tx = side.transaction();
+        tx.put(ROOT, "n", actor).unwrap();
+        tx.commit();
+        side.get_changes(&heads)
+    });
+    for (changes, conflicts) in sides.iter().zip([0, 1]) {
+        let taken = bench.admit("text", changes);
+        bench.finish();
+        assert_eq!((done(taken).conflicts, bench.stored("text").is_some()), (conflicts, true));
+    }
 }
 
 #[test]
