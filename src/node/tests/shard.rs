@@ -11,7 +11,10 @@ use crate::{
     },
     store::{Committer, Durability, EngineError, Fresh, MemoryEngine, Store, Stored, Track},
 };
-use automerge::{ActorId, Automerge, Change, ObjType, ROOT, ReadDoc, transaction::Transactable};
+use automerge::{
+    ActorId, Automerge, Change, ObjType, ROOT, ReadDoc,
+    transaction::{Transactable, Transaction},
+};
 use std::sync::Arc;
 use tokio::sync::oneshot::{self, Receiver, error::TryRecvError};
 
@@ -84,8 +87,7 @@ impl Bench {
     /// A client's changes.
     fn admit(&mut self, key: &str, changes: &[Change]) -> Receiver<Result<Taken, Error>> {
         let (reply, answer) = oneshot::channel();
-        let bytes: Vec<u8> =
-            changes.iter().flat_map(|change| change.raw_bytes().to_vec()).collect();
+        let bytes: Vec<u8> = changes.iter().flat_map(Change::raw_bytes).copied().collect();
         let limits = Box::new(Limits::default());
         let task = Task::Admit { from: None, limits, bytes: bytes.into(), left: u64::MAX, reply };
         self.tell(Event::Command(Command { name: name(key), task }));
@@ -305,14 +307,14 @@ fn the_view_of_a_large_document_is_made_once_nobody_has_written_it_for_a_second(
 fn the_view_of_a_text_is_not_made_for_each_letter() {
     let mut bench = Bench::new(64 << 20);
     let mut client = Automerge::new().with_actor(ActorId::from([1; 16]));
-    let mut change = |edit: &dyn Fn(&mut automerge::transaction::Transaction<'_>)| {
+    let mut change = |edit: &dyn Fn(&mut Transaction<'_>)| {
         let heads = client.get_heads();
         let mut tx = client.transaction();
         edit(&mut tx);
         tx.commit();
         client.get_changes(&heads)
     };
-    let text = |tx: &automerge::transaction::Transaction<'_>| tx.get(ROOT, "t").unwrap().unwrap().1;
+    let text = |tx: &Transaction<'_>| tx.get(ROOT, "t").unwrap().unwrap().1;
     let begin = change(&|tx| {
         let text = tx.put_object(ROOT, "t", ObjType::Text).unwrap();
         tx.splice_text(&text, 0, 0, &"a".repeat(20 << 10)).unwrap();
