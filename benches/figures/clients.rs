@@ -19,8 +19,9 @@ use std::{
 
 /// Documents that are pushed, or fetched, at once.
 const DOCUMENTS: usize = 2_000;
-/// Documents fetched before memory is measured: what first requests take once is nobody's.
-const WARMING: usize = 500;
+/// Documents whose memory is measured. Before it, another client fetches as many others and leaves: what a
+/// process takes once, for all that come after, is nobody's.
+const TOUCHED: usize = 2 * DOCUMENTS;
 /// Nodes drop documents that nobody used for a minute; the others drop none, however long one waits.
 const IDLE: Duration = Duration::from_secs(75);
 /// How long a server has to give memory back.
@@ -228,27 +229,36 @@ fn memory(kind: Kind) -> Memory {
     let data = scratch.path("data");
     let server = kind.start(&data);
     let mut client = Client::start(&server);
-    let _: Value = client.ask(&json!({"command": "push", "count": WARMING + 2 * DOCUMENTS}));
+    let _: Value = client.ask(&json!({"command": "push", "count": 2 * TOUCHED}));
     let ids: Value = client.ask(&json!({"command": "ids"}));
     drop(client);
     server.rest();
     server.stop();
+
     let server = kind.start(&data);
-    let mut client = Client::start(&server);
-    let _: Value = client.ask(&json!({"command": "know", "ids": ids}));
-    let _: Value = client.ask(&fetch(0, WARMING));
+    let fetching = |first| {
+        let mut client = Client::start(&server);
+        let _: Value = client.ask(&json!({"command": "know", "ids": ids}));
+        let _: Value = client.ask(&fetch(first, TOUCHED));
+        client
+    };
+    let leaving = |mut client: Client| {
+        let _: Value = client.ask(&json!({"command": "leave"}));
+        thread::sleep(GONE);
+    };
     let pause = if kind == Kind::Tombolo { IDLE } else { GONE };
+    leaving(fetching(0));
     thread::sleep(pause);
     let before = server.resident();
-    let _: Value = client.ask(&fetch(WARMING, 2 * DOCUMENTS));
+    let each = || (server.resident() - before) / TOUCHED as f64 / 1024.0;
+
+    let client = fetching(TOUCHED);
     server.rest();
-    let each = |server: &Server| (server.resident() - before) / (2 * DOCUMENTS) as f64 / 1024.0;
-    let touched = each(&server);
+    let touched = each();
     thread::sleep(pause);
-    let idle = each(&server);
-    let _: Value = client.ask(&json!({"command": "leave"}));
-    thread::sleep(GONE);
-    let memory = Memory { touched, idle, left: each(&server) };
+    let idle = each();
+    leaving(client);
+    let memory = Memory { touched, idle, left: each() };
     eprintln!("clients: {kind:?}: {memory:?}");
     memory
 }

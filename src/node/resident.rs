@@ -518,7 +518,11 @@ impl Resident {
                 Ok((NewView::Made(json), conflicts))
             }
             _ if self.document.is_deleted() || self.is_view_due() => self.make_view(),
-            _ => Ok((NewView::Stale, 0)),
+            // Whatever the commit is for, also if only changes wait with it, what is stored goes.
+            _ => {
+                self.view = View::Stale;
+                Ok((NewView::Stale, 0))
+            }
         }
     }
 
