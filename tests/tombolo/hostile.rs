@@ -1,6 +1,7 @@
 //! Peers that are none, and members that lie: each has a name for it, and costs the others nothing.
 
 use crate::replicate::{Island, SECRET, SOON, equal, name};
+use automerge::{Automerge, ROOT, transaction::Transactable};
 use bytes::Bytes;
 use std::{
     io::{BufRead, BufReader, Read, Write},
@@ -13,8 +14,9 @@ use tombolo::{
     ident::{Cursor, DocumentId, Hash, IncarnationId, NodeId, Version},
     node::{Direction, PeerOptions, PeerState},
     sync::{
-        Ask, Batch, Beat, Cell, Envelope, Hello, MemberKey, Offer, Parcel, Part, Pull, Reason,
-        Refused, RepairAsk, RepairTold, Scope, SetId, SketchKey, Taken, Told,
+        Ask, Batch, Beat, Cell, Envelope, Held, Hello, MemberKey, NamesAsk, NamesTold, Offer,
+        Parcel, Part, Pull, Reason, Refused, RepairAsk, RepairTold, Scope, SetId, SketchKey, Taken,
+        Told, position,
     },
 };
 
@@ -229,10 +231,10 @@ async fn a_member_that_lies_gets_answers_and_changes_nothing_else() {
 
     // It claims versions that nobody has: it is sent what it does not say that it has.
     let id = name("notes/a").id();
-    let at = tombolo::sync::position(id);
+    let at = position(id);
     for seen in [&nowhere, &Version::empty()] {
         let documents = vec![(id, seen.clone())];
-        let ask = RepairAsk { set, held: vec![tombolo::sync::Held { position: at, documents }] };
+        let ask = RepairAsk { set, held: vec![Held { position: at, documents }] };
         let told = RepairTold::decode(&liar.say("docs", ask.encode()).await).unwrap();
         assert_eq!((told.positions, &told.parcels[0].version), (1, &version), "{seen:?}");
         assert!(!told.parcels[0].changes.is_empty());
@@ -287,5 +289,74 @@ async fn a_member_that_lies_gets_answers_and_changes_nothing_else() {
     assert_eq!(all.len(), 1);
     assert_eq!(all[&name("notes/a")].2, Some(Bytes::from_static(br#"{"a":1}"#)));
     island.put("notes/a", r#"{"a":2}"#).await;
+    island.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_is_told_nothing_of_what_is_not_shared_with_it_and_brings_nothing_of_it() {
+    let island = Island::new().await;
+    for key in ["shared/a", "own/a"] {
+        island.put(key, r#"{"a":1}"#).await;
+    }
+    let before = island.all().await;
+    let key = SketchKey::derived(SECRET);
+    let scope = Scope::of([&"shared".parse().unwrap()], &key);
+    let (all, set) = (Scope::All.set(&key), scope.set(&key));
+    let mut liar = Liar { island: &island, key: MemberKey::derived(SECRET), number: 0 };
+    let hello = Hello { scope, ..hello(9, 8) };
+    assert!(Hello::decode(&liar.say("hello", hello.encode()).await).is_ok());
+
+    // It asks for all: by the feed from its beginning, made here or whole, at positions, by names.
+    let shared = |parcels: &[Parcel]| parcels.iter().all(|parcel| parcel.name == name("shared/a"));
+    let after = Some(Cursor { incarnation: island.node.incarnation(), seq: 0 });
+    for whole_until in [0, u64::MAX] {
+        let pull = Pull { after, whole_until, wait_ms: 0, taken: None, lacks: Vec::new() };
+        let told = Batch::decode(&liar.say("feed", pull.encode()).await).unwrap();
+        assert!(shared(&told.made) && shared(&told.relayed), "{told:?}");
+        assert!(told.offers.iter().all(|offer| offer.id == name("shared/a").id()), "{told:?}");
+        assert_eq!(told.made.len() + told.relayed.len(), 1, "{told:?}");
+    }
+    let positions: Vec<u64> = before.keys().map(|name| position(name.id())).collect();
+    let held = |position: &u64| Held { position: *position, documents: Vec::new() };
+    let held: Vec<Held> = positions.iter().map(held).collect();
+    let ask = RepairAsk { set, held: held.clone() };
+    let told = RepairTold::decode(&liar.say("docs", ask.encode()).await).unwrap();
+    assert_eq!((told.positions, told.parcels.len()), (2, 1));
+    assert!(shared(&told.parcels));
+    let ask = NamesAsk { set, positions: positions.clone() };
+    let told = NamesTold::decode(&liar.say("names", ask.encode()).await).unwrap();
+    assert_eq!((told.positions, told.documents.len()), (2, 1));
+    assert_eq!(told.documents[0].0, name("shared/a"));
+    // What it says to share of more is not what is agreed.
+    let ask = Ask::More { part: Part::whole(all), cells: 64 };
+    assert_eq!(Told::decode(&liar.say("sketch", ask.encode()).await).unwrap(), Told::Other);
+    for (what, ask) in [
+        ("docs", RepairAsk { set: all, held }.encode()),
+        ("names", NamesAsk { set: all, positions }.encode()),
+    ] {
+        assert_eq!(Refused::decode(&liar.say(what, ask).await).unwrap().name(), "not_shared");
+    }
+
+    // It brings changes of what is not shared, and offers them: neither taken nor wanted.
+    let mut doc = Automerge::new();
+    let mut tx = doc.transaction();
+    tx.put(ROOT, "b", 1).unwrap();
+    tx.commit();
+    let parcel = |key: &str| Parcel {
+        name: name(key),
+        version: doc.get_heads().into_iter().map(|hash| Hash::from_bytes(hash.0)).collect(),
+        changes: doc.save(),
+    };
+    let offers = vec![Offer { id: name("own/a").id(), fingerprint: 1 }];
+    let made = vec![parcel("own/a"), parcel("own/b"), parcel("shared/b")];
+    let relayed = vec![parcel("own/c"), parcel("shared/c")];
+    let batch = Batch { begins: true, from: 0, to: 9, made, relayed, offers, ..Batch::default() };
+    let taken = liar.push(batch).await;
+    assert_eq!((taken.acknowledged, taken.wants, taken.lacks), (9, vec![], vec![]));
+    let mut after = island.all().await;
+    for key in ["shared/b", "shared/c"] {
+        assert!(after.remove(&name(key)).is_some(), "{key}");
+    }
+    assert_eq!(after, before);
     island.stop().await;
 }
