@@ -18,7 +18,7 @@ use tombolo::{
     ident::{Name, Version},
     node::{
         Ambient, Direction, Error, Executor, Filter, Node, Options, PeerOptions, PeerStatus,
-        Precondition, Secret, Since, Source, Write, Written,
+        Precondition, Secret, Since, Source, StartError, Write, Written,
     },
     peer::Client,
     store::{Crash, Durability, Engine, Fault, MemoryEngine},
@@ -219,10 +219,10 @@ impl Machine {
 
     /// Runs a node, as long as the machine is on.
     pub(super) async fn run(self: Arc<Self>) -> turmoil::Result {
-        let (engine, starts, new_node) = {
+        let (starts, new_node) = {
             let mut state = self.lock();
             state.starts += 1;
-            (Arc::clone(&state.engine), state.starts, std::mem::take(&mut state.renewed))
+            (state.starts, std::mem::take(&mut state.renewed))
         };
         self.tell(&format!("starts for the {starts}. time"));
         let seed = (self.sea.seed << 16) ^ ((self.index as u64) << 8) ^ starts;
@@ -241,7 +241,7 @@ impl Machine {
             executor: Executor::Caller,
             ..Options::default()
         };
-        let node = Node::start(options, engine as Arc<dyn Engine>)?;
+        let node = self.start(options).await?;
         self.lock().node = Some(node.clone());
         let hosts = http::Hosts::Any;
         let api = http::Api::new(node.clone(), http::Options { hosts, ..http::Options::default() });
@@ -258,6 +258,21 @@ impl Machine {
         let writing = self.write(&node, &mut random);
         tokio::join!(serving, replicating, writing, self.look(&node));
         Ok(())
+    }
+
+    /// Starts a node; if the disk fails meanwhile, again on one that works.
+    async fn start(&self, options: Options) -> Result<Node, StartError> {
+        loop {
+            let engine = Arc::clone(&self.lock().engine);
+            match Node::start(options.clone(), engine as Arc<dyn Engine>) {
+                Err(StartError::Open(error)) if self.lock().broken.is_some() => {
+                    self.tell(&format!("does not start: {error}"));
+                    time::sleep(Duration::from_secs(1)).await;
+                    self.kill();
+                }
+                done => return done,
+            }
+        }
     }
 
     /// Says again and again what it holds, as long as nobody writes.
