@@ -5,7 +5,10 @@
 //! is given. A book of sums that is new is made by one scan of the heads while commits go on, and is
 //! then as if it had been kept from the beginning.
 
-use super::{recent::Recent, relay::Relay};
+use super::{
+    recent::{Recent, Stretch},
+    relay::Relay,
+};
 use crate::{
     ident::{Collection, CollectionToken, DocumentId, Name, Version},
     store::{Committer, Moved, ReadError, Source, Store},
@@ -217,7 +220,9 @@ impl Ledger {
             // Something out of quarantine: whatever it is, it is not among the last.
             books.recent.skip(*seq);
         }
-        books.recent.note(name.id(), *seq, &brings.made);
+        if is != 0 {
+            books.recent.note(name.id(), *seq, &brings.made);
+        }
         if brings.foreign {
             books.relay.note(name.id(), *seq, &brings.from);
         }
@@ -236,31 +241,43 @@ impl Ledger {
         self.lock().relay.wants(id, seq, told)
     }
 
-    /// The changes that were made here in a document after `seq`, where all of them are in memory.
-    pub(super) fn made_after(&self, id: DocumentId, seq: u64) -> Option<Vec<Bytes>> {
-        self.lock().recent.after(id, seq)
+    /// The last commits after a seq; see [`Recent::stretch`].
+    pub(super) fn stretch(
+        &self,
+        after: u64,
+        until: u64,
+        commits_max: usize,
+        bytes_max: usize,
+    ) -> Option<Stretch> {
+        self.lock().recent.stretch(after, until, commits_max, bytes_max)
+    }
+
+    /// The changes that were made here in a document after a seq up to another one, where all of them are in
+    /// memory.
+    pub(super) fn made(&self, id: DocumentId, after: u64, until: u64) -> Option<Vec<Bytes>> {
+        self.lock().recent.made(id, after, until)
     }
 
     /// The cells of a set, of one moment; `None`: its sketch is not made yet.
     pub(super) fn summary(&self, set: SetId) -> Option<Vec<Cell>> {
-        self.made(Title::Set(set), |sums| sums.cells(0))
+        self.look(Title::Set(set), |sums| sums.cells(0))
     }
 
     /// What anybody may see of what is held of each of these collections; `None`: they are not summed up
     /// yet.
     pub(super) fn tokens(&self, names: &[Collection]) -> Option<Vec<CollectionToken>> {
-        let roots: Vec<Cell> = self.made(Title::Roots, |sums| {
+        let roots: Vec<Cell> = self.look(Title::Roots, |sums| {
             names.iter().map(|name| sums.root(self.key.collection(name))).collect()
         })?;
         Some(roots.into_iter().map(|root| self.key.token(root)).collect())
     }
 
     /// Looks at a book that is made.
-    fn made<T>(&self, title: Title, look: impl FnOnce(&Sums) -> T) -> Option<T> {
+    fn look<T>(&self, title: Title, of: impl FnOnce(&Sums) -> T) -> Option<T> {
         let mut books = self.lock();
         let book = books.kept.get_mut(&title).filter(|book| book.making.is_none())?;
         book.looked = Instant::now();
-        Some(look(&book.sums))
+        Some(of(&book.sums))
     }
 
     /// The cells of a slice of a set, made now under these keys. Takes as long as a scan of its heads.
@@ -288,7 +305,7 @@ impl Ledger {
 
     /// The sum of all documents of a set, and how many they are; `None`: its sketch is not made yet.
     pub(super) fn root(&self, set: SetId) -> Option<(Cell, u64)> {
-        self.made(Title::Set(set), |sums| {
+        self.look(Title::Set(set), |sums| {
             (sums.root(0), u64::try_from(sums.documents).unwrap_or(0))
         })
     }
@@ -326,7 +343,7 @@ impl Ledger {
         let _alone = self.making.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
             let Some(began) = self.begin(title, scope) else {
-                return Ok(self.made(title, |_| ()).is_some());
+                return Ok(self.look(title, |_| ()).is_some());
             };
             let scanned = self.scan(title, scope, store, began);
             let mut books = self.lock();

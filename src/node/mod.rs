@@ -19,7 +19,7 @@
 //! rivals      starts of one node, told from copies of it
 //! ledger      what is held, summed up           relay     what has to be told on
 //! token       what anybody may see of that
-//! recent      the changes made here last
+//! recent      the last commits, and the changes that were made here
 //! figures     what it counts of itself
 //! status      whether writes are taken              guard     looks at the disk and the engine
 //! check       what is wrong with a closed store     repair    what can be read of it, made sound

@@ -19,7 +19,7 @@ pub type Visitor<'a> = dyn FnMut(Name, Head) -> ControlFlow<()> + 'a;
 /// A peer that is kept; or, where its row is damaged, why.
 pub type KeptPeer = (PeerName, Result<PeerRow, Damaged>);
 
-/// The changes of this node's own that a document got after some seq.
+/// The changes of this node's own that a document got in a stretch of commits.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Logged {
     /// These, in order.
@@ -55,18 +55,19 @@ impl Store {
         self.ward.documents()
     }
 
-    /// The changes of this node's own that a document got after `seq`.
+    /// The changes of this node's own that a document got after a seq up to another one.
     ///
     /// # Errors
     /// `Damaged`, `Engine`.
-    pub fn own_changes(&self, id: DocumentId, seq: u64) -> Result<Logged, ReadError> {
+    pub fn own_changes(&self, id: DocumentId, after: u64, until: u64) -> Result<Logged, ReadError> {
         let mut logged = Logged::Changes(Vec::new());
         let mut outcome = Ok(());
-        let range = key::chunk_range_after(id, seq);
+        let range = key::chunk_range_after(id, after);
         self.engine.scan(Family::Chunk, &range, &mut |key, value| {
             match (Chunk::decode(key, &Bytes::copy_from_slice(value)), &mut logged) {
                 (Ok(Chunk::Change { origin: Origin::Own, bytes }), Logged::Changes(changes)) => {
-                    changes.push(bytes);
+                    let at = key::decode_chunk(key).map(|(_, at)| at.seq);
+                    changes.extend(at.filter(|seq| *seq <= until).map(|_| bytes));
                 }
                 (Ok(Chunk::Change { .. }), _) => {}
                 (Ok(Chunk::Snapshot { .. }), _) => logged = Logged::Folded,

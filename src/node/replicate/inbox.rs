@@ -29,8 +29,9 @@ const KEPT_EVERY: u64 = 1024;
 /// Most documents that are on their way through the gate at once, of one batch.
 const ADMITTED_MAX: usize = 256;
 
-/// How long a batch waits for the one before it.
-const EARLIER_TIME: Duration = Duration::from_secs(1);
+/// How long a batch waits for the one before it: longer than that may be on its way, and shorter than its
+/// sender waits for an answer.
+const EARLIER_TIME: Duration = Duration::from_secs(10);
 
 /// What became of a parcel.
 enum Fate {

@@ -14,6 +14,7 @@
 //! What always holds:
 //! - A node tells of nothing that is not durable there, and acknowledges nothing that is not durable here.
 //! - A cursor is kept by who reads. One that could skip a row is not honoured; then the sketch tells.
+//! - What lies between two cursors is told, and once, also of a document that has moved on since.
 //! - What fails is tried again for ever, ever more slowly, and costs the other peers nothing.
 
 mod answer;

@@ -3,14 +3,13 @@
 use super::holdings::packed;
 use crate::node::{Error, Node, member::Member};
 use crate::{
-    ident::NodeId,
-    store::{FeedEntry, FeedQuery, Logged, Source, Store},
+    ident::{DocumentId, Name, NodeId, Version},
+    store::{FeedEntry, FeedQuery, Head, Logged, ReadError, Source, Store},
     sync::{Batch, Offer, Parcel},
 };
 use bytes::Bytes;
-use std::sync::Arc;
 
-/// Most rows that one batch looks at.
+/// Most rows, or commits, that one batch looks at.
 const ROWS_MAX: usize = 512;
 /// A batch ends behind the document with which it has as many bytes of changes.
 pub(super) const BYTES_MAX: usize = 1 << 20;
@@ -56,53 +55,122 @@ impl Node {
     ) -> Result<Batch, Error> {
         let (node, member) = (self.clone(), member.clone());
         self.blocking(move || {
-            let store = Arc::clone(node.store());
-            let until = store.last_seq();
-            let query =
-                FeedQuery { after, until, filter: None, limit: ROWS_MAX, looked_at_max: ROWS_MAX };
-            let feed = store.feed_page(&query)?;
-            let (from, to) = (after, feed.looked_to);
-            let mut batch = Batch { from, to, whole_until, ..Batch::default() };
-            let mut bytes = 0;
-            for entry in feed.entries {
-                if bytes_max <= bytes {
-                    batch.to = entry.seq - 1;
-                    break;
-                }
-                bytes += tell(&node, &store, &member, &entry, after, whole_until, &mut batch)?;
-            }
-            batch.end = batch.to == until;
+            let until = node.store().last_seq();
+            let span = Span { after, until, whole_until };
+            let (batch, sure) = read(&node, &member, &span, bytes_max)?;
+            let told = |member: &mut Member| member.tell_to(batch.to, sure, batch.end);
+            node.members().update(member.hello.node, told);
             Ok(batch)
         })
         .await
     }
 }
 
-/// Adds to a batch what a member is told of one row. Gives how many bytes of changes that is.
+/// Of which commits a batch tells.
+#[derive(Debug, Clone, Copy)]
+struct Span {
+    /// Behind this one,
+    after: u64,
+    /// up to this one at most,
+    until: u64,
+    /// and up to here by whole documents.
+    whole_until: u64,
+}
+
+/// A document of which a batch tells.
+struct Row {
+    name: Name,
+    version: Version,
+    seq: u64,
+    own_seq: u64,
+}
+
+impl From<FeedEntry> for Row {
+    fn from(entry: FeedEntry) -> Self {
+        let FeedEntry { name, version, seq, own_seq, .. } = entry;
+        Self { name, version, seq, own_seq }
+    }
+}
+
+/// A batch of what was committed in a span, and whether that is known to be all of it.
+///
+/// It is where these commits are in memory. Else a batch is told by rows alone, and a document has one row,
+/// at its last commit: what an earlier one brought may have been passed. Then all rows are offered as well,
+/// up to the end of the feed, and what is missing is wanted.
+fn read(
+    node: &Node,
+    member: &Member,
+    span: &Span,
+    bytes_max: usize,
+) -> Result<(Batch, bool), Error> {
+    let (store, Span { after, until: last, whole_until }) = (node.store(), *span);
+    let recent = match whole_until <= after {
+        true => node.ledger().stretch(after, last, ROWS_MAX, bytes_max),
+        false => None,
+    };
+    let sure = recent.is_some();
+    let (until, mut moved_on) =
+        recent.map_or_else(|| (last, <_>::default()), |recent| (recent.to, recent.documents));
+    let span = Span { until, ..*span };
+    let query = FeedQuery { after, until, filter: None, limit: ROWS_MAX, looked_at_max: ROWS_MAX };
+    let feed = store.feed_page(&query)?;
+    let mut batch = Batch { from: after, to: feed.looked_to, whole_until, ..Batch::default() };
+    let (offers, mut bytes) = (member.doubts() || !sure, 0);
+    for entry in feed.entries {
+        if bytes_max <= bytes {
+            batch.to = entry.seq - 1;
+            break;
+        }
+        moved_on.remove(&entry.name.id());
+        bytes += tell(node, member, &entry.into(), &span, offers, &mut batch)?;
+    }
+    let span = Span { until: batch.to, ..span };
+    for id in moved_on {
+        if let Some(row) = row(store, id)? {
+            tell(node, member, &row, &span, offers, &mut batch)?;
+        }
+    }
+    batch.end = batch.to == last;
+    Ok((batch, sure))
+}
+
+/// A document as its head tells it; `None`: there is none, or it is in quarantine, or will be.
+fn row(store: &Store, id: DocumentId) -> Result<Option<Row>, Error> {
+    match store.head(id) {
+        Ok(Some((name, head))) if !head.quarantined => {
+            let Head { version, seq, own_seq, .. } = head;
+            Ok(Some(Row { name, version, seq, own_seq }))
+        }
+        Ok(_) | Err(ReadError::Damaged(_)) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Adds to a batch what a member is told of one document: `offers`, whatever else. Gives how many bytes of
+/// changes that is.
 fn tell(
     node: &Node,
-    store: &Store,
     member: &Member,
-    entry: &FeedEntry,
-    after: u64,
-    whole_until: u64,
+    row: &Row,
+    span: &Span,
+    mut offers: bool,
     batch: &mut Batch,
 ) -> Result<usize, Error> {
-    let (ledger, to) = (node.ledger(), member.hello.node);
-    let collection = ledger.key().collection(entry.name.collection());
+    let (ledger, store, to) = (node.ledger(), node.store(), member.hello.node);
+    let (id, Span { after, until, whole_until }) = (row.name.id(), *span);
+    let collection = ledger.key().collection(row.name.collection());
     if !member.scope.holds(collection) {
         return Ok(0);
     }
     let parcel = |changes: &[Bytes]| {
-        let (name, version) = (entry.name.clone(), entry.version.clone());
+        let (name, version) = (row.name.clone(), row.version.clone());
         Some(Parcel { changes: packed(changes, node.options().parcel_bytes_max)?, name, version })
     };
-    let mut offers = false;
     let mut bytes = 0;
     // What does not go in one message, or cannot be sent, is offered: it is wanted in parts then, or is known
     // to be lacking.
-    if entry.seq <= whole_until {
-        let stored = store.document(&entry.name).ok().flatten();
+    if row.seq <= whole_until {
+        let stored = store.document(&row.name).ok().flatten();
         let whole = stored.and_then(|stored| {
             let version = stored.head.version;
             Some(Parcel { version, ..parcel(&stored.chunks)? })
@@ -113,9 +181,9 @@ fn tell(
             return Ok(bytes);
         }
         offers = true;
-    } else if after < entry.own_seq {
-        let made = ledger.made_after(entry.name.id(), after).map(Logged::Changes);
-        match made.map_or_else(|| store.own_changes(entry.name.id(), after), Ok) {
+    } else if after < row.own_seq {
+        let made = ledger.made(id, after, until).map(Logged::Changes);
+        match made.map_or_else(|| store.own_changes(id, after, until), Ok) {
             Ok(Logged::Changes(changes)) => match parcel(&changes) {
                 Some(made) if !made.changes.is_empty() => {
                     bytes = made.changes.len();
@@ -127,10 +195,10 @@ fn tell(
             Ok(Logged::Folded) | Err(_) => offers = true,
         }
     }
-    offers |= ledger.relays(entry.name.id(), after, |source| hears(node, source, to, collection));
+    offers |= ledger.relays(id, after, |source| hears(node, source, to, collection));
     if offers {
-        let fingerprint = ledger.key().fingerprint(&entry.name, &entry.version);
-        batch.offers.push(Offer { id: entry.name.id(), fingerprint });
+        let fingerprint = ledger.key().fingerprint(&row.name, &row.version);
+        batch.offers.push(Offer { id, fingerprint });
     }
     Ok(bytes)
 }
@@ -138,4 +206,103 @@ fn tell(
 /// Whether what comes from a source reaches a node without this one.
 fn hears(node: &Node, source: &Source, to: NodeId, collection: u64) -> bool {
     source.node == to || (source.made && node.members().is_linked(source.node, to, collection))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        doc::{self, Edit, Form, Limits},
+        node::{Options, Precondition, Write, member::tests::hello},
+        store::{Engine, MemoryEngine},
+        sync::Scope,
+    };
+    use std::sync::Arc;
+
+    fn name(key: &str) -> Name {
+        Name::new("notes".parse().unwrap(), key.parse().unwrap()).unwrap()
+    }
+
+    fn start(engine: &Arc<MemoryEngine>) -> Node {
+        let options = Options { shards: 1, ..Options::default() };
+        Node::start(options, Arc::clone(engine) as Arc<dyn Engine>).unwrap()
+    }
+
+    /// Writes a document. Gives the seq of its commit.
+    async fn put(node: &Node, key: &str, json: &str) -> u64 {
+        let edit = Edit::Put(doc::parse(json.as_bytes(), Form::Plain, &Limits::default()).unwrap());
+        let precondition = Precondition::None;
+        let write = Write { edit, base: None, precondition, message: None, want: None, once: None };
+        node.write(&name(key), write).await.unwrap();
+        node.store().last_seq()
+    }
+
+    /// The documents whose changes a batch brings, with how many bytes, and those that it offers.
+    fn told(batch: &Batch) -> (Vec<(Name, usize)>, Vec<DocumentId>) {
+        let made = batch.made.iter().map(|made| (made.name.clone(), made.changes.len()));
+        (made.collect(), batch.offers.iter().map(|offer| offer.id).collect())
+    }
+
+    #[tokio::test]
+    async fn what_a_commit_brought_is_told_once_also_of_a_document_that_has_moved_on() {
+        let node = start(&Arc::default());
+        let member = Member::new(hello(1), &Scope::All, None);
+        let first = put(&node, "a", "{}").await;
+        put(&node, "b", "{}").await;
+        let last = put(&node, "a", r#"{"a":1}"#).await;
+        let read = |after, until, bytes_max| {
+            let span = Span { after, until, whole_until: 0 };
+            let (batch, sure) = read(&node, &member, &span, bytes_max).unwrap();
+            assert!(sure);
+            assert_eq!(told(&batch).1, [], "nothing is offered");
+            (told(&batch).0, batch.to, batch.end)
+        };
+        // As one reads who was told the last seq just before the document moved on,
+        let (one, to, end) = read(0, first, BYTES_MAX);
+        assert_eq!((one.len(), to, end), (1, first, true));
+        assert_eq!(one[0].0, name("a"));
+        let (two, to, end) = read(first, last, BYTES_MAX);
+        assert_eq!((to, end), (last, true));
+        assert_eq!(two.iter().map(|(name, _)| name.key().as_str()).collect::<Vec<_>>(), ["b", "a"]);
+        // or who is told no more than so many bytes at once.
+        let (again, to, end) = read(0, last, 1);
+        assert_eq!((again, to, end), (one.clone(), first, false));
+        let all = read(0, last, BYTES_MAX).0;
+        assert_eq!(all, [two[0].clone(), (name("a"), one[0].1 + two[1].1)]);
+        node.stop().await;
+    }
+
+    #[tokio::test]
+    async fn where_the_commits_are_not_in_memory_all_is_offered_up_to_the_end_of_the_feed() {
+        let engine = Arc::default();
+        let node = start(&engine);
+        let first = put(&node, "a", "{}").await;
+        put(&node, "b", "{}").await;
+        put(&node, "a", r#"{"a":1}"#).await;
+        node.stop().await;
+        let node = start(&engine);
+        let mut member = Member::new(hello(1), &Scope::All, None);
+        let mut read = |after| {
+            let until = node.store().last_seq();
+            let span = Span { after, until, whole_until: 0 };
+            let (batch, sure) = read(&node, &member, &span, 1).unwrap();
+            member.tell_to(batch.to, sure, batch.end);
+            assert_eq!(batch.end, !member.doubts());
+            batch
+        };
+        // One document each time.
+        let batch = read(first);
+        let (made, offers) = told(&batch);
+        assert_eq!((made.len(), offers), (1, vec![name("b").id()]));
+        // Written while it is read: in memory, and still not known to be all that is new.
+        put(&node, "c", "{}").await;
+        let batch = read(batch.to);
+        assert_eq!((told(&batch).0.len(), told(&batch).1), (1, vec![name("a").id()]));
+        let batch = read(batch.to);
+        assert_eq!((told(&batch).0.len(), told(&batch).1), (1, vec![name("c").id()]));
+        put(&node, "a", r#"{"a":2}"#).await;
+        let batch = read(batch.to);
+        assert_eq!((told(&batch).0.len(), told(&batch).1, batch.end), (1, vec![], true));
+        node.stop().await;
+    }
 }

@@ -63,10 +63,12 @@ impl Bench {
             let stored = self.store.document(&name).unwrap();
             stored.map_or_else(|| Arc::new(Track::absent(name)), |stored| stored.track)
         });
+        let change = Bytes::from_static(b"change");
+        let brings = Brings { made: vec![change.clone()], ..Brings::default() };
         Commit {
             track: Arc::clone(track),
-            log: Log::Append(vec![(Origin::Own, Bytes::from_static(b"change"))]),
-            brings: Brings::default().and(Origin::Own),
+            log: Log::Append(vec![(Origin::Own, change)]),
+            brings: brings.and(Origin::Own),
             version: [Hash::from_bytes(head)].into_iter().collect(),
             conflicts: 0,
             view: if deleted { NewView::Deleted } else { NewView::Made(Bytes::from_static(b"{}")) },
@@ -239,13 +241,44 @@ fn a_commit_that_does_not_tell_what_it_brings_is_not_one_that_brings_nothing() {
     let mut bench = Bench::new(4);
     let name = name("a/a");
     let commit = bench.edit(name.clone(), [1; 32], false);
-    let made = vec![Bytes::from_static(b"change")];
-    let brings = Brings { made: made.clone(), ..commit.brings.clone() };
-    bench.committer.write(vec![Commit { brings, ..commit }]).unwrap();
-    assert_eq!(bench.ledger.made_after(name.id(), 0), Some(made));
+    let made = commit.brings.made.clone();
+    bench.committer.write(vec![commit]).unwrap();
+    assert_eq!(bench.ledger.made(name.id(), 0, 9), Some(made));
     // As what comes out of quarantine does.
     let commit = bench.edit(name.clone(), [2; 32], false);
-    bench.committer.write(vec![commit]).unwrap();
-    assert_eq!(bench.ledger.made_after(name.id(), 1), None);
-    assert_eq!(bench.ledger.made_after(name.id(), 2), Some(Vec::new()));
+    let brings = Brings { made: Vec::new(), ..commit.brings };
+    bench.committer.write(vec![Commit { brings, ..commit }]).unwrap();
+    assert_eq!(bench.ledger.made(name.id(), 1, 9), None);
+    assert_eq!(bench.ledger.made(name.id(), 2, 9), Some(Vec::new()));
+}
+
+#[test]
+fn the_last_commits_are_those_that_moved_documents_whatever_else_became_of_them() {
+    for seed in 0..20 {
+        let mut bench = Bench::new(seed);
+        let mut moved = BTreeMap::new();
+        for _ in 0..200 {
+            let before = bench.store.last_seq();
+            match bench.commit() {
+                Some(commit) if bench.random.u8(0..8) != 0 => {
+                    let id = commit.track.name().id();
+                    bench.committer.write(vec![commit]).unwrap();
+                    moved.insert(before + 1, id);
+                }
+                Some(commit) if bench.store.head(commit.track.name().id()).unwrap().is_some() => {
+                    let name = commit.track.name().clone();
+                    bench.tracks.remove(&name);
+                    assert_eq!(bench.committer.set_aside(&name, &Aside::Document, "", 1), Ok(true));
+                }
+                _ => {}
+            }
+            let last = bench.store.last_seq();
+            let after = bench.random.u64(0..=last);
+            let until = bench.random.u64(after..=last);
+            let told = bench.ledger.stretch(after, until, usize::MAX, usize::MAX).unwrap();
+            let are = moved.range(..=until).filter(|(seq, _)| after < **seq);
+            let are = are.map(|(_, id)| *id).collect();
+            assert_eq!((told.to, told.documents), (until, are), "seed {seed}");
+        }
+    }
 }
