@@ -246,10 +246,10 @@ impl Ledger {
         &self,
         after: u64,
         until: u64,
-        commits_max: usize,
+        documents_max: usize,
         bytes_max: usize,
     ) -> Option<Stretch> {
-        self.lock().recent.stretch(after, until, commits_max, bytes_max)
+        self.lock().recent.stretch(after, until, documents_max, bytes_max)
     }
 
     /// The changes that were made here in a document after a seq up to another one, where all of them are in

@@ -64,10 +64,8 @@ pub(super) struct Member {
     lacks: Arc<BTreeMap<DocumentId, u64>>,
     /// Up to here it is known to hold all, since both summed up to the same.
     equal: u64,
-    /// Something that lies before where it is told next may not have been told: it is, at the latest, where
-    /// the feed ends.
-    doubts: bool,
-    /// Up to here it was told so, and is not known to hold all that it acknowledged.
+    /// Up to here it is told more than is known to be new to it, since something was perhaps passed: of what
+    /// it was told before it has acknowledged all that, nothing is known.
     doubted: u64,
     /// Up to here it is told documents whole,
     told_whole: u64,
@@ -93,7 +91,6 @@ impl Member {
             since: 0,
             lacks: Arc::default(),
             equal: 0,
-            doubts: false,
             doubted: 0,
             told_whole: 0,
             tells_whole: 0,
@@ -130,19 +127,14 @@ impl Member {
         self.lacks = Arc::default();
     }
 
-    /// It is told the feed up to a seq, which may be its `end`. `sure`: all that was committed since where
-    /// that began is told.
-    pub(super) fn tell_to(&mut self, seq: u64, sure: bool, end: bool) {
-        let doubts = self.doubts || !sure;
-        if doubts {
-            self.doubted = self.doubted.max(seq);
-        }
-        self.doubts = doubts && !end;
+    /// What lies before where it is told next was passed, perhaps, and is found up to a seq.
+    pub(super) fn doubt(&mut self, seq: u64) {
+        self.doubted = self.doubted.max(seq);
     }
 
-    /// Whether it has yet to be told something, perhaps, that lies before where it is told next.
-    pub(super) fn doubts(&self) -> bool {
-        self.doubts
+    /// Whether something that lies behind a seq was passed before, perhaps.
+    pub(super) fn doubts(&self, seq: u64) -> bool {
+        seq < self.doubted
     }
 
     /// It has taken in this node's feed up to a seq, but for what it lacks of that.
@@ -178,9 +170,9 @@ impl Member {
     ///
     /// What others made is not told to who is thought to hear it from them.
     pub(super) fn has(&self, id: DocumentId, seq: u64, own: bool) -> bool {
-        let since = self.since.max(self.doubted);
-        let told = since < seq && seq <= self.acknowledged && !self.lacks.contains_key(&id);
-        (own && told) || seq <= self.equal
+        let sure = self.doubted <= self.acknowledged;
+        let told = self.since < seq && seq <= self.acknowledged && !self.lacks.contains_key(&id);
+        (own && sure && told) || seq <= self.equal
     }
 
     /// Whether one of both is being told all that the other holds.
@@ -243,12 +235,13 @@ pub(super) mod tests {
             (0..=LACKS_MAX as u128).map(|n| DocumentId::from_bytes(n.to_be_bytes())).collect();
         member.acknowledge(30, &many);
         assert_eq!([30, 12, 13].map(|seq| member.has(one, seq, true)), [false, true, false]);
-        // What it was told may not have been all.
-        member.acknowledge(50, &[]);
-        member.tell_to(40, false, false);
-        member.tell_to(42, true, true);
-        member.tell_to(50, true, true);
-        assert_eq!([39, 41, 43].map(|seq| member.has(one, seq, true)), [false, false, true]);
+        // Something was passed, perhaps, until all is told behind which it may lie.
+        member.doubt(42);
+        member.acknowledge(41, &[]);
+        assert_eq!([true, false], [41, 42].map(|seq| member.doubts(seq)));
+        assert!(!member.has(one, 41, true));
+        member.acknowledge(42, &[]);
+        assert!(member.has(one, 41, true));
         // Started again, it may be a backup.
         let member = member.greeted(hello(2), &Scope::All);
         assert_eq!([10, 12, 1].map(|seq| member.has(one, seq, true)), [false; 3]);

@@ -10,6 +10,8 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 
 /// Most bytes of them, with what is held beside each.
 const BYTES_MAX: usize = 16 << 20;
+/// Most commits of one stretch.
+const COMMITS_MAX: usize = 1 << 13;
 /// What is held beside a change, about.
 const CHANGE_BYTES: usize = 128;
 /// What is held of a commit that brings none, about.
@@ -84,13 +86,13 @@ impl Recent {
         }
     }
 
-    /// The commits after a seq up to another one: at most so many, and up to the one with which they brought
-    /// so many bytes of changes made here. `None`: some are here no more.
+    /// The commits after a seq up to another one: of at most so many documents, and up to the one with which
+    /// they brought so many bytes of changes made here. `None`: some are here no more.
     pub(super) fn stretch(
         &self,
         after: u64,
         until: u64,
-        commits_max: usize,
+        documents_max: usize,
         bytes_max: usize,
     ) -> Option<Stretch> {
         if after < self.floor {
@@ -100,7 +102,9 @@ impl Recent {
         let (mut stretch, mut bytes) = (Stretch { to: after, documents: BTreeSet::new() }, 0);
         let commits = self.commits.range(first..).take_while(|moved| moved.seq <= until);
         for (count, moved) in commits.enumerate() {
-            if commits_max <= count || bytes_max <= bytes {
+            let many = COMMITS_MAX <= count || bytes_max <= bytes;
+            let documents = &stretch.documents;
+            if many || (documents_max <= documents.len() && !documents.contains(&moved.id)) {
                 return Some(stretch);
             }
             bytes += moved.bytes;
@@ -116,8 +120,9 @@ impl Recent {
         if after < self.floor {
             return None;
         }
-        let changes = self.made.get(&id).into_iter().flatten();
-        let within = changes.filter(|(seq, _)| after < *seq && *seq <= until);
+        let Some(changes) = self.made.get(&id) else { return Some(Vec::new()) };
+        let first = changes.partition_point(|(seq, _)| *seq <= after);
+        let within = changes.range(first..).take_while(|(seq, _)| *seq <= until);
         Some(within.map(|(_, change)| change.clone()).collect())
     }
 }
@@ -165,18 +170,24 @@ mod tests {
         recent.note(two, 7, &[]);
         recent.note(one, 8, &change());
         recent.note(two, 9, &change());
-        let told = |after, until, commits, bytes| {
-            let stretch = recent.stretch(after, until, commits, bytes).unwrap();
+        let told = |after, until, documents, bytes| {
+            let stretch = recent.stretch(after, until, documents, bytes).unwrap();
             (stretch.to, stretch.documents.into_iter().collect::<Vec<_>>())
         };
         assert_eq!(told(5, 7, 9, 99), (7, vec![one, two]), "one has moved on, and is named");
         assert_eq!(told(6, 7, 9, 99), (7, vec![two]));
         assert_eq!(told(5, 20, 9, 99), (20, vec![one, two]));
         assert_eq!(told(9, 20, 9, 99), (20, vec![]));
-        assert_eq!(told(5, 20, 2, 99), (7, vec![one, two]));
+        assert_eq!(told(5, 20, 2, 99), (20, vec![one, two]));
+        assert_eq!(told(5, 20, 1, 99), (6, vec![one]));
+        assert_eq!(told(7, 20, 1, 99), (8, vec![one]));
         assert_eq!(told(5, 20, 9, 16), (8, vec![one, two]));
         assert_eq!(told(5, 20, 9, 1), (6, vec![one]));
         assert_eq!(told(6, 20, 9, 1), (8, vec![one, two]));
         assert_eq!(recent.stretch(4, 20, 9, 99), None);
+        for seq in 10..10 + 2 * COMMITS_MAX as u64 {
+            recent.note(one, seq, &[]);
+        }
+        assert_eq!(recent.stretch(9, END, 9, 99).unwrap().to, 9 + COMMITS_MAX as u64);
     }
 }

@@ -68,6 +68,15 @@ impl Store {
         self.feed_page(&FeedQuery { after: seq, until, filter: None, limit, looked_at_max })
     }
 
+    /// The seq of the last row that there is, durable or about to be; 0: there is none.
+    ///
+    /// # Errors
+    /// `Engine`.
+    pub fn last_row(&self) -> Result<u64, ReadError> {
+        let key = self.engine.last_key(Family::Feed)?;
+        Ok(key.and_then(|key| key::decode_feed(&key)).unwrap_or(0))
+    }
+
     /// A page of the feed.
     ///
     /// # Errors

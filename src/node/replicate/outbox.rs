@@ -57,9 +57,8 @@ impl Node {
         self.blocking(move || {
             let until = node.store().last_seq();
             let span = Span { after, until, whole_until };
-            let (batch, sure) = read(&node, &member, &span, bytes_max)?;
-            let told = |member: &mut Member| member.tell_to(batch.to, sure, batch.end);
-            node.members().update(member.hello.node, told);
+            let (batch, doubted) = read(&node, &member, &span, bytes_max)?;
+            node.members().update(member.hello.node, |member| member.doubt(doubted));
             Ok(batch)
         })
         .await
@@ -92,17 +91,17 @@ impl From<FeedEntry> for Row {
     }
 }
 
-/// A batch of what was committed in a span, and whether that is known to be all of it.
+/// A batch of what was committed in a span, and up to where something may lie that it passed; 0: nowhere.
 ///
-/// It is where these commits are in memory. Else a batch is told by rows alone, and a document has one row,
-/// at its last commit: what an earlier one brought may have been passed. Then all rows are offered as well,
-/// up to the end of the feed, and what is missing is wanted.
+/// It passes nothing where these commits are in memory. Else it is told by rows alone, and a document has one
+/// row, at its last commit: what an earlier one brought is found there, up to the last row that there was.
+/// All until then is offered as well, and what is missing is wanted.
 fn read(
     node: &Node,
     member: &Member,
     span: &Span,
     bytes_max: usize,
-) -> Result<(Batch, bool), Error> {
+) -> Result<(Batch, u64), Error> {
     let (store, Span { after, until: last, whole_until }) = (node.store(), *span);
     let recent = match whole_until <= after {
         true => node.ledger().stretch(after, last, ROWS_MAX, bytes_max),
@@ -114,8 +113,10 @@ fn read(
     let span = Span { until, ..*span };
     let query = FeedQuery { after, until, filter: None, limit: ROWS_MAX, looked_at_max: ROWS_MAX };
     let feed = store.feed_page(&query)?;
+    // Behind the rows: where they did not find a document, it had moved no further yet.
+    let doubted = if sure { 0 } else { store.last_row()? };
     let mut batch = Batch { from: after, to: feed.looked_to, whole_until, ..Batch::default() };
-    let (offers, mut bytes) = (member.doubts() || !sure, 0);
+    let (offers, mut bytes) = (!sure || member.doubts(after), 0);
     for entry in feed.entries {
         if bytes_max <= bytes {
             batch.to = entry.seq - 1;
@@ -131,17 +132,16 @@ fn read(
         }
     }
     batch.end = batch.to == last;
-    Ok((batch, sure))
+    Ok((batch, doubted))
 }
 
-/// A document as its head tells it; `None`: there is none, or it is in quarantine, or will be.
+/// A document as its head tells it; `None`: it is not there, or its head is damaged.
 fn row(store: &Store, id: DocumentId) -> Result<Option<Row>, Error> {
     match store.head(id) {
-        Ok(Some((name, head))) if !head.quarantined => {
-            let Head { version, seq, own_seq, .. } = head;
+        Ok(Some((name, Head { version, seq, own_seq, .. }))) => {
             Ok(Some(Row { name, version, seq, own_seq }))
         }
-        Ok(_) | Err(ReadError::Damaged(_)) => Ok(None),
+        Ok(None) | Err(ReadError::Damaged(_)) => Ok(None),
         Err(error) => Err(error.into()),
     }
 }
@@ -252,8 +252,8 @@ mod tests {
         let last = put(&node, "a", r#"{"a":1}"#).await;
         let read = |after, until, bytes_max| {
             let span = Span { after, until, whole_until: 0 };
-            let (batch, sure) = read(&node, &member, &span, bytes_max).unwrap();
-            assert!(sure);
+            let (batch, doubted) = read(&node, &member, &span, bytes_max).unwrap();
+            assert_eq!(doubted, 0);
             assert_eq!(told(&batch).1, [], "nothing is offered");
             (told(&batch).0, batch.to, batch.end)
         };
@@ -273,36 +273,37 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn where_the_commits_are_not_in_memory_all_is_offered_up_to_the_end_of_the_feed() {
+    async fn where_the_commits_are_not_in_memory_all_is_offered_behind_which_one_may_be() {
         let engine = Arc::default();
         let node = start(&engine);
         let first = put(&node, "a", "{}").await;
         put(&node, "b", "{}").await;
-        put(&node, "a", r#"{"a":1}"#).await;
+        let last = put(&node, "a", r#"{"a":1}"#).await;
         node.stop().await;
         let node = start(&engine);
         let mut member = Member::new(hello(1), &Scope::All, None);
-        let mut read = |after| {
-            let until = node.store().last_seq();
+        let mut read = |after, until| {
             let span = Span { after, until, whole_until: 0 };
-            let (batch, sure) = read(&node, &member, &span, 1).unwrap();
-            member.tell_to(batch.to, sure, batch.end);
-            assert_eq!(batch.end, !member.doubts());
-            batch
+            // One document each time.
+            let (batch, doubted) = read(&node, &member, &span, 1).unwrap();
+            member.doubt(doubted);
+            let (made, offers) = told(&batch);
+            let made: Vec<_> = made.into_iter().map(|(name, _)| name).collect();
+            (made, offers, batch.to, batch.end)
         };
-        // One document each time.
-        let batch = read(first);
-        let (made, offers) = told(&batch);
-        assert_eq!((made.len(), offers), (1, vec![name("b").id()]));
-        // Written while it is read: in memory, and still not known to be all that is new.
-        put(&node, "c", "{}").await;
-        let batch = read(batch.to);
-        assert_eq!((told(&batch).0.len(), told(&batch).1), (1, vec![name("a").id()]));
-        let batch = read(batch.to);
-        assert_eq!((told(&batch).0.len(), told(&batch).1), (1, vec![name("c").id()]));
-        put(&node, "a", r#"{"a":2}"#).await;
-        let batch = read(batch.to);
-        assert_eq!((told(&batch).0.len(), told(&batch).1, batch.end), (1, vec![], true));
+        let [a, b, c] = ["a", "b", "c"].map(name);
+        assert_eq!(read(first, last), (vec![b.clone()], vec![b.id()], last - 1, false));
+        // As one reads who was told the last seq just before the document moved on.
+        let again = put(&node, "a", r#"{"a":2}"#).await;
+        assert_eq!(read(last - 1, last), (vec![], vec![], last, true));
+        // These commits are in memory, and behind the first lies what was passed: also if it moves on again,
+        let third = put(&node, "c", "{}").await;
+        let last = put(&node, "a", r#"{"a":3}"#).await;
+        assert_eq!(read(again - 1, last), (vec![a.clone()], vec![a.id()], again, false));
+        // and if that comes to nothing, and is read again.
+        assert_eq!(read(again - 1, last), (vec![a.clone()], vec![a.id()], again, false));
+        assert_eq!(read(again, last), (vec![c], vec![], third, false));
+        assert_eq!(read(third, last), (vec![a], vec![], last, true));
         node.stop().await;
     }
 }
