@@ -2,7 +2,7 @@
  *
  * FAULT_BELOW   files whose path begins with this are meant
  * FAULT_SYNC    the n-th sync fails with EIO
- * FAULT_READ    every n-th read fails with EIO
+ * FAULT_READ    one of n reads fails with EIO, in no even order: what takes n in a row succeeds at times
  * FAULT_WRITE   the n-th write fails with EIO
  * FAULT_SLEEP   each sync takes so many milliseconds longer
  * FAULT_SWITCH  faults begin once this file is there
@@ -21,7 +21,7 @@
 
 static atomic_long syncs, reads, writes;
 static const char *below, *switch_file;
-static long sync_at, read_every, write_at, sleep_ms;
+static long sync_at, read_one_of, write_at, sleep_ms;
 static int report = -1;
 
 static long number(const char *name) {
@@ -33,7 +33,7 @@ __attribute__((constructor)) static void begin(void) {
     below = getenv("FAULT_BELOW");
     switch_file = getenv("FAULT_SWITCH");
     sync_at = number("FAULT_SYNC");
-    read_every = number("FAULT_READ");
+    read_one_of = number("FAULT_READ");
     write_at = number("FAULT_WRITE");
     sleep_ms = number("FAULT_SLEEP");
     const char *path = getenv("FAULT_REPORT");
@@ -86,8 +86,10 @@ int fdatasync(int fd) {
 }
 
 static int read_fails(int fd) {
-    if (!read_every || !is_meant(fd)) return 0;
-    if ((atomic_fetch_add(&reads, 1) + 1) % read_every) return 0;
+    if (!read_one_of || !is_meant(fd)) return 0;
+    unsigned long mixed = ((unsigned long)atomic_fetch_add(&reads, 1) + 1) * 0x9e3779b97f4a7c15UL;
+    mixed = (mixed ^ mixed >> 32) * 0xd6e8feb86659fd93UL;
+    if ((mixed ^ mixed >> 32) % (unsigned long)read_one_of) return 0;
     tell('r');
     errno = EIO;
     return 1;
