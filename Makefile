@@ -49,15 +49,19 @@ unit:
 	RUST_TEST_THREADS=$${RUST_TEST_THREADS:-$$((2 * $$(nproc)))} cargo test --locked --test '*' -- --skip misfortune; \
 	$(STEP) 'simulation'; wait $$simulation || { cat target/simulation.log; exit 1; }; tail -n 6 target/simulation.log
 
-# The unmodified packages from npm, against the program that the tests above were built with. Their sockets go
-# on trying to connect when they are told to end: hence the forced exit.
+# The program, as the tests above were built with it. `cargo build` knows nothing of the features that the tests'
+# dependencies turn on in those that they share with the program, and would compile all of these anew.
+PROGRAM = eval "$$(.ci/setup tests)"; cargo test --quiet --locked --no-run --test architecture
+
+# The unmodified packages from npm. Their sockets go on trying to connect when they are told to end: hence the
+# forced exit.
 clients: ## Stock clients from npm at real nodes (Node.js 20 or later)
 	@$(STEP) 'stock clients'; \
 	if ! node --version 2>/dev/null | grep -qE '^v(2[0-9]|[3-9][0-9])' || ! npm --version >/dev/null 2>&1; then \
 		echo 'SKIPPED: stock clients, which need Node.js 20 or later and npm (apt-get install nodejs npm)'; exit; fi; \
 	if [ ! -d tests/js/node_modules ] && ! npm ping >/dev/null 2>&1; then \
 		echo 'SKIPPED: stock clients, since npm reaches no registry'; exit; fi; \
-	eval "$$(.ci/setup tests)"; cargo build --quiet --locked; \
+	$(PROGRAM); \
 	cd tests/js; npm ci --silent --no-audit --no-fund --omit=dev; node --test --test-force-exit --test-timeout=120000
 
 test-browser: ## The same clients and the page of examples in headless Chromium (Node.js 20 or later)
@@ -65,7 +69,7 @@ test-browser: ## The same clients and the page of examples in headless Chromium 
 	if [ -z "$${CHROMIUM:-}" ] && ! command -v chromium >/dev/null; then \
 		[ "$$(id -u)" = 0 ] || { echo 'Chromium is missing: as root, apt-get install chromium; or CHROMIUM=PATH'; exit 1; }; \
 		apt-get update -qq; DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium; fi; \
-	eval "$$(.ci/setup tests)"; cargo build --quiet --locked; export CHROMIUM="$${CHROMIUM:-$$(command -v chromium)}"; \
+	$(PROGRAM); export CHROMIUM="$${CHROMIUM:-$$(command -v chromium)}"; \
 	cd tests/js; npm ci --silent --no-audit --no-fund; node bundle.js --check; \
 	node --test --test-force-exit --test-timeout=120000 browser.js
 
