@@ -84,8 +84,12 @@ pub(crate) fn lost() -> Vec<Row> {
     let joined = join([&one, &two], &Differences { patched: [25, 25], made: [25, 25] });
     let (all, documents) = (joined.messages.all(), joined.messages.of(&["docs", "push"]));
     let before = all - documents;
+    // One after the other: each is a trip.
+    let trips = joined.messages.of(&["sketch", "docs"]).requests;
     let what = "lost cursors, 100 of 1,000,000 documents differ";
     vec![
+        Row::alone(format!("{what}: trips until who asks has all"), "", trips)
+            .bar(Bar::at_most(2.0)),
         Row::alone(format!("{what}: bytes beside documents"), "B", before.bytes)
             .bar(Bar::at_most(10_000.0)),
         Row::alone(format!("{what}: bytes of documents"), "B", documents.bytes),

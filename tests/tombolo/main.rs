@@ -23,6 +23,7 @@ mod clock;
 mod codings;
 mod compare;
 mod convergence;
+mod costs;
 mod crash;
 #[cfg(feature = "rocksdb")]
 mod damage;
