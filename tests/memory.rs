@@ -1,15 +1,18 @@
 //! What a loaded document holds, measured by the allocator, beside what the node thinks it holds.
 //!
-//! A binary of its own, with one test: whatever else ran here would be counted too.
+//! A binary of its own, with one test at a time: whatever else ran here would be counted too.
 
 #![expect(clippy::unwrap_used, reason = "a failing test says so")]
 
 use cap::Cap;
-use std::alloc::System;
+use std::{alloc::System, sync::Mutex};
 use tombolo::doc::{Actor, Document, Edit, Form, Limits, Patch, Stamp, parse};
 
 #[global_allocator]
 static ALLOCATOR: Cap<System> = Cap::new(System, usize::MAX);
+
+/// Held by the test that counts.
+static ALONE: Mutex<()> = Mutex::new(());
 
 const ACTOR: Actor = Actor([7; 16]);
 
@@ -92,6 +95,48 @@ fn many_keys() -> Document {
     Making::new().put(&format!("{{{members}}}")).done()
 }
 
+/// An object of 3 MB: 500 strings.
+fn large(round: usize) -> String {
+    let members = joined(500, |key| format!(r#""key{key:03}":"{}""#, part(key, round)));
+    format!("{{{members}}}")
+}
+
+fn part(key: usize, round: usize) -> String {
+    format!("{key:08}{round:08}").repeat(375)
+}
+
+/// A document as it comes from the disk.
+fn loaded(made: &Document) -> Document {
+    Document::load([&made.save()[..]], &made.standing(), &made.version(), ACTOR).unwrap()
+}
+
+fn put_anew() -> Document {
+    Making(loaded(&Making::new().put(&large(0)).done())).put(&large(1)).done()
+}
+
+fn patched_one_by_one() -> Document {
+    let mut making = Making(loaded(&Making::new().put(&large(0)).done()));
+    for key in 0..300 {
+        making.patch(&format!(
+            r#"[{{"op":"replace","path":"/key{key:03}","value":"{}"}}]"#,
+            part(key, 1)
+        ));
+    }
+    making.done()
+}
+
+/// What another node makes of a document that is put anew there.
+fn merged_anew() -> Document {
+    let made = Making::new().put(&large(0)).done();
+    let mut merged = loaded(&made);
+    let (value, limits) =
+        (parse(large(1).as_bytes(), Form::Typed, &Limits::default()), Limits::default());
+    let mut made = loaded(&made);
+    let delta = made.edit(&Edit::Put(value.unwrap()), None, &Stamp::default(), &limits).unwrap();
+    merged.merge(delta.changes.iter().map(Vec::as_slice)).unwrap();
+    merged
+}
+
 fn one_string() -> Document {
     Making::new().put(&format!(r#"{{"text":"{}"}}"#, "x".repeat(1 << 20))).done()
 }
@@ -153,6 +198,10 @@ const SHAPES: &[(&str, usize, Make)] = &[
     ("1 MB, a list of objects, edited", 2, || edited_again(list_of_objects())),
     ("1 MB, one string", 2, one_string),
     ("10,000 keys", 2, many_keys),
+    ("3 MB, put anew", 2, put_anew),
+    ("3 MB, put anew elsewhere", 2, merged_anew),
+    // What comes between two copies is not part of the estimate.
+    ("3 MB, 300 patches", 8, patched_one_by_one),
     ("60,000 letters, put", 2, text_at_once),
     ("60,000 letters, 2,000 edits", 2, text_by_edits),
     ("200,000 empty objects", 15, empty_objects),
@@ -161,6 +210,7 @@ const SHAPES: &[(&str, usize, Make)] = &[
 
 #[test]
 fn the_memory_of_a_document_is_known_within_a_factor() {
+    let _alone = ALONE.lock().unwrap();
     let mut wrong = Vec::new();
     for (shape, factor_max, make) in SHAPES {
         let mut compare = |how: &str, bytes: usize, document: &Document| {
@@ -179,4 +229,16 @@ fn the_memory_of_a_document_is_known_within_a_factor() {
         compare("loaded", bytes, &loaded);
     }
     assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn to_put_a_large_document_anew_takes_few_times_its_memory() {
+    let _alone = ALONE.lock().unwrap();
+    let mut making = Making(loaded(&Making::new().put(&large(0)).done()));
+    let value = parse(large(1).as_bytes(), Form::Typed, &Limits::default()).unwrap();
+    // More than that is an abort.
+    let before = ALLOCATOR.limit();
+    ALLOCATOR.set_limit(ALLOCATOR.allocated() + (40 << 20)).unwrap();
+    making.edit(&Edit::Put(value));
+    ALLOCATOR.set_limit(before).unwrap();
 }

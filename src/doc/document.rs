@@ -373,6 +373,7 @@ impl Document {
         let changes = self.history.automerge().get_changes(before);
         if !changes.is_empty() {
             self.verified.note(&changes);
+            self.history.note_added(changes.iter().map(Change::len).sum(), self.json_bytes);
             self.standing = self.standing.merged(self.history.automerge(), before, &changes);
             self.deleted = life::is_deleted(self.history.automerge(), &self.history.heads());
         }

@@ -4,19 +4,26 @@ use super::{Refusal, ancestry::ancestors};
 use automerge::{Automerge, Change, ChangeHash, ReadDoc};
 use std::sync::OnceLock;
 
+/// Most bytes that a loaded document may hold without use, unless it is large itself.
+const SLACK_BYTES_MAX: usize = 64 << 20;
+/// So many operations may come between, however large a document is.
+const SLACK_OPERATIONS_MIN: usize = 8;
+
 /// What Automerge holds of a document.
 #[derive(Debug, Clone, Default)]
 pub(super) struct History {
     /// The only change, as long as nothing is loaded. It has no dependencies.
     first: Option<Box<Change>>,
     loaded: OnceLock<Box<Automerge>>,
+    /// Bytes that what is loaded may hold without use, at the most.
+    slack: usize,
 }
 
 impl History {
     /// A history of one change without dependencies. It is loaded once somebody asks for more than
     /// what a change tells of itself.
     pub(super) fn begin(first: Change) -> Self {
-        Self { first: Some(Box::new(first)), loaded: OnceLock::new() }
+        Self { first: Some(Box::new(first)), ..Self::default() }
     }
 
     /// All changes, loaded.
@@ -30,6 +37,21 @@ impl History {
         self.first = None;
         let made = || unreachable!("it was loaded two lines above");
         self.loaded.get_mut().map_or_else(made, Box::as_mut)
+    }
+
+    /// Takes note of operations that were added to values of so many bytes in all.
+    ///
+    /// hexane 1.0 holds the values of a document that was loaded in one buffer, cuts it where one is put between,
+    /// and leaves the part before the cut the room of what lay behind it. A copy holds what it needs.
+    pub(super) fn note_added(&mut self, operations: usize, bytes: usize) {
+        self.slack = self.slack.saturating_add(operations.saturating_mul(bytes));
+        if self.slack < SLACK_BYTES_MAX.max(SLACK_OPERATIONS_MIN * bytes) {
+            return;
+        }
+        self.slack = 0;
+        if let Some(loaded) = self.loaded.get_mut() {
+            *loaded = loaded.clone();
+        }
     }
 
     /// What is known without loading it: the only change, or `None` if there is no change.
@@ -88,7 +110,7 @@ impl History {
 
 impl From<Automerge> for History {
     fn from(automerge: Automerge) -> Self {
-        Self { first: None, loaded: OnceLock::from(Box::new(automerge)) }
+        Self { loaded: OnceLock::from(Box::new(automerge)), ..Self::default() }
     }
 }
 

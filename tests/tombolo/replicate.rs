@@ -364,6 +364,25 @@ async fn a_one_way_link_shows_what_it_cannot_settle_and_runs_no_rounds_when_idle
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_peer_that_takes_nothing_does_not_lag() {
+    let (mut a, mut b) = (Island::new().await, Island::new().await);
+    b.put("notes/b", "{}").await;
+    b.join(vec![a.peer()]);
+    a.join(vec![PeerOptions { direction: Direction::Push, ..b.peer() }]);
+    a.put("notes/a", "{}").await;
+    let status = || b.node.peer_statuses().remove(0);
+    while b.all().await.len() < 2 || status().in_sync.is_none() {
+        time::sleep(Duration::from_millis(20)).await;
+    }
+    a.put("notes/late", "{}").await;
+    assert_eq!(a.node.replicated(&name("notes/late"), 1, SOON).await, Ok(1));
+    assert_eq!((status().state, status().lag_documents), (PeerState::Up, 0));
+    assert_eq!(a.node.peer_statuses()[0].lag_documents, 0);
+    a.stop().await;
+    b.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_comes_back_from_a_backup_gets_what_it_has_lost() {
     let engine = Arc::new(MemoryEngine::new());
     let secret = b"a secret that is long";

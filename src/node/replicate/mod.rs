@@ -23,6 +23,7 @@ mod inbox;
 mod options;
 mod outbox;
 mod overhear;
+mod pace;
 mod peers;
 mod push;
 mod roster;

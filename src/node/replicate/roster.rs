@@ -219,7 +219,7 @@ impl Node {
         let last = self.store().last_seq();
         let member = peer.node().and_then(|node| self.members().member(node));
         let sends = peer.terms.direction.sends();
-        let shares = |member: &Member| sends && !member.scope.is_empty();
+        let shares = |member: &Member| sends && member.hello.takes && !member.scope.is_empty();
         let lag =
             member.filter(shares).map_or(0, |member| last.saturating_sub(member.acknowledged));
         let twin = peer.node().and_then(|node| self.members().clone_of(node));

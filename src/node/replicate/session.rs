@@ -1,6 +1,6 @@
 //! One peer, as long as it answers: hello, a beat every few seconds, and what goes both ways meanwhile.
 
-use super::{peers::Peer, round::Weather, trouble::Trouble};
+use super::{pace::Pace, peers::Peer, round::Weather, trouble::Trouble};
 use crate::{
     ident::{DocumentId, IncarnationId, Name, NodeId},
     node::{
@@ -24,11 +24,6 @@ use tokio::{
 
 /// How often a peer is told that this node is there.
 const BEAT: Duration = Duration::from_secs(5);
-/// How often a round is run with a peer that differs; at most a fifth more.
-const TICK: Duration = Duration::from_secs(30);
-/// How many rounds of a session may follow each other with the pause of a beat: when nodes meet, much is
-/// on its way at first, which a round leaves alone.
-const QUICK_ROUNDS_MAX: u32 = 6;
 /// Shortest pause before a peer that failed is tried again.
 const PAUSE_MIN: Duration = Duration::from_millis(100);
 /// Longest.
@@ -326,7 +321,7 @@ impl Session {
 
     /// Tells the peer that this node is there, hears the same, and runs a round where they differ.
     async fn beats(&self, mut changes: watch::Receiver<u64>) -> Result<Infallible, End> {
-        let (mut tick, mut quick, mut greeted) = (Instant::now(), QUICK_ROUNDS_MAX, false);
+        let (mut pace, mut greeted) = (Pace::new(), false);
         // Where both feeds ended; at first, what both said when they met.
         let mut before =
             self.member().ok().map(|member| (self.node.store().last_seq(), member.hello.beat.seq));
@@ -347,6 +342,7 @@ impl Session {
                 }
                 greeted = true;
                 self.greet_again(&member).await?;
+                pace.hurry();
                 continue;
             }
             greeted = false;
@@ -357,16 +353,11 @@ impl Session {
             }
             let acknowledged = self.member()?.acknowledged;
             self.peer.set_lagging(self.sends() && acknowledged < mine.beat.seq);
-            let due = tick <= Instant::now() && !self.peer.is_known(difference.sum());
+            let due = pace.is_due() && !self.peer.is_known(difference.sum());
             if same && !difference.is_zero() && due && self.leads(&member) {
                 let moving = before != Some((mine.beat.seq, theirs.seq));
-                self.round(Weather { moving, early: 0 < quick }).await?;
-                quick = quick.saturating_sub(1);
-                let jitter = Duration::from_secs(below(self.node.ambient(), TICK.as_secs() / 5));
-                tick = Instant::now();
-                if quick == 0 {
-                    tick += TICK + jitter;
-                }
+                self.round(Weather { moving, early: pace.is_early() }).await?;
+                pace.ran(|most| below(self.node.ambient(), most));
             }
             before = Some((mine.beat.seq, theirs.seq));
             let equal = same && difference.is_zero();
@@ -379,6 +370,8 @@ impl Session {
                 _ = changes.changed() => {
                     let member = self.member()?;
                     self.greet_again(&member).await?;
+                    // Who told either of both may have died half way.
+                    pace.hurry();
                 }
             }
         }
