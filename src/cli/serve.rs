@@ -121,8 +121,7 @@ async fn serve_once(
         streams.end_streams();
         end
     };
-    // Replication first: by then all peers are known.
-    let ((), (), (), end) = tokio::join!(biased; replication, owner, network, waiting);
+    let ((), (), (), end) = tokio::join!(replication, owner, network, waiting);
     node.stop().await;
     Ok(end)
 }

@@ -181,8 +181,7 @@ async fn meet(ours: Island, mut theirs: Island, least: &Least) {
     }
     // Until both hold everything; then they are cut off from each other.
     let (cut, is_cut) = watch::channel(false);
-    let (node, peers) = (ours.node.clone(), vec![theirs.peer()]);
-    let link = async move { node.replicate(peers, Client::tcp(), until(is_cut)).await };
+    let link = ours.node.replicate(vec![theirs.peer()], Client::tcp(), until(is_cut));
     let link = tokio::spawn(link);
     equal(&[&ours, &theirs], cases.len()).await;
     cut.send_replace(true);

@@ -263,9 +263,7 @@ fn configured(engine: Arc<MemoryEngine>, secret: &[u8]) -> (Node, Asking) {
     let name = "[::1]:1".parse().unwrap();
     let (url, direction) = ("http://[::1]:1".parse().unwrap(), Direction::Both);
     let peers = vec![PeerOptions { name, url, collections: None, direction }];
-    let replicating = node.clone();
-    let client = peer::Client::tcp();
-    tokio::spawn(async move { replicating.replicate(peers, client, pending()).await });
+    tokio::spawn(node.replicate(peers, peer::Client::tcp(), pending()));
     let api = http::Api::new(node.clone(), http::Options::default());
     (node, Asking(api))
 }

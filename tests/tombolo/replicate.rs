@@ -61,8 +61,7 @@ impl Island {
 
     /// Replicates with others.
     pub(crate) fn join(&mut self, peers: Vec<PeerOptions>) {
-        let (node, stop) = (self.node.clone(), until(self.stop.subscribe()));
-        let replicate = async move { node.replicate(peers, Client::tcp(), stop).await };
+        let replicate = self.node.replicate(peers, Client::tcp(), until(self.stop.subscribe()));
         self.tasks.push(tokio::spawn(replicate));
     }
 
@@ -539,7 +538,9 @@ async fn nothing_is_told_to_one_who_may_be_a_peer_that_was_not_met_and_may_have_
     b.put("two/of-b", "{}").await;
     // Whoever listens there would be given this, and does not answer.
     let url = "http://127.0.0.1:1".parse().unwrap();
-    b.join(vec![PeerOptions { url, collections: some("two"), ..a.peer() }]);
+    let peer = PeerOptions { url, collections: some("two"), ..a.peer() };
+    // Whoever comes is told no more than is agreed, though nobody has been asked anything yet.
+    let replicate = b.node.replicate(vec![peer], Client::tcp(), until(b.stop.subscribe()));
     let (one, all) = (PeerOptions { collections: some("one"), ..b.peer() }, b.peer());
     a.join(vec![one]);
     let mut c = Island::new().await;
@@ -547,6 +548,7 @@ async fn nothing_is_told_to_one_who_may_be_a_peer_that_was_not_met_and_may_have_
     while c.all().await.is_empty() {
         time::sleep(Duration::from_millis(20)).await;
     }
+    b.tasks.push(tokio::spawn(replicate));
     time::sleep(Duration::from_secs(1)).await;
     assert_eq!(c.all().await.into_keys().collect::<Vec<_>>(), [name("two/of-b")]);
     assert_eq!(a.node.peer_statuses()[0].error.as_ref().unwrap().0, "not_shared");

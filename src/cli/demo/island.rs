@@ -75,9 +75,8 @@ impl Island {
                 direction: Direction::Both,
             });
         }
-        let (node, client) = (self.node.clone(), peer::Client::new(self.ways.clone()));
-        let stop = until(self.stop.subscribe());
-        self.tasks.spawn(async move { node.replicate(peers, client, stop).await });
+        let (client, stop) = (peer::Client::new(self.ways.clone()), until(self.stop.subscribe()));
+        self.tasks.spawn(self.node.replicate(peers, client, stop));
         Ok(())
     }
 

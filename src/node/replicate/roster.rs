@@ -35,34 +35,39 @@ type Attended = (Arc<Peer>, JoinSet<()>);
 impl Node {
     /// Replicates with the peers of the configuration and with those that were added, until `stop`.
     /// Everybody else may come, too, and is answered.
-    pub async fn replicate(
+    ///
+    /// Who the peers are is known once this returns: whoever is served from then on is told no more than is
+    /// agreed.
+    pub fn replicate<Stop: Future<Output = ()>>(
         &self,
         configured: Vec<PeerOptions>,
         client: Client,
-        stop: impl Future<Output = ()>,
-    ) {
-        let mut changes = self.peers().changes();
-        self.call_the_roll(configured);
-        self.peers().set_ended(false);
-        let mut attended = BTreeMap::new();
-        let mut stop = pin!(stop);
-        loop {
-            changes.mark_unchanged();
-            self.attend_all(&mut attended, &client).await;
-            tokio::select! {
-                biased;
-                () = &mut stop => break,
-                // The sender lives as long as this node.
-                _ = changes.changed() => {}
+        stop: Stop,
+    ) -> impl Future<Output = ()> + use<Stop> {
+        let (node, mut changes) = (self.clone(), self.peers().changes());
+        node.call_the_roll(configured);
+        async move {
+            node.peers().set_ended(false);
+            let mut attended = BTreeMap::new();
+            let mut stop = pin!(stop);
+            loop {
+                changes.mark_unchanged();
+                node.attend_all(&mut attended, &client).await;
+                tokio::select! {
+                    biased;
+                    () = &mut stop => break,
+                    // The sender lives as long as this node.
+                    _ = changes.changed() => {}
+                }
             }
-        }
-        self.peers().set_ended(true);
-        for (_, task) in attended.values_mut() {
-            task.shutdown().await;
-        }
-        // Who was pushed to has to ask from now on.
-        for node in self.peers().all().iter().filter_map(|peer| peer.node()) {
-            self.members().link(node, false);
+            node.peers().set_ended(true);
+            for (_, task) in attended.values_mut() {
+                task.shutdown().await;
+            }
+            // Who was pushed to has to ask from now on.
+            for id in node.peers().all().iter().filter_map(|peer| peer.node()) {
+                node.members().link(id, false);
+            }
         }
     }
 
