@@ -192,10 +192,15 @@ impl Document {
         Scope::new(self.history.automerge(), &self.standing)
     }
 
-    /// All its changes, loaded, for others to be added.
-    pub(super) fn automerge_mut(&mut self) -> &mut Automerge {
+    /// Readies it for something to be put into so many places.
+    pub(super) fn ready(&mut self, places: usize) {
+        self.history.ready(places);
+    }
+
+    /// All its changes, for others to be added.
+    pub(super) fn history_mut(&mut self) -> &mut History {
         self.filled = None;
-        self.history.automerge_mut()
+        &mut self.history
     }
 
     /// Under whom it writes.
@@ -290,6 +295,7 @@ impl Document {
         let merged = base != before;
         let absent = self.is_absent();
         self.check_numbers(limits)?;
+        self.ready(edit.places());
         self.history.automerge_mut().set_actor(self.actor.clone());
         if let Edit::Delete = edit {
             if merged && life::has_tombstone(self.history.automerge(), base) {
@@ -373,7 +379,6 @@ impl Document {
         let changes = self.history.automerge().get_changes(before);
         if !changes.is_empty() {
             self.verified.note(&changes);
-            self.history.note_added(changes.iter().map(Change::len).sum(), self.json_bytes);
             self.standing = self.standing.merged(self.history.automerge(), before, &changes);
             self.deleted = life::is_deleted(self.history.automerge(), &self.history.heads());
         }
@@ -430,12 +435,12 @@ impl Document {
         let absent = self.is_absent();
         self.filled = None;
         if !new.is_empty() {
-            let mut trial = self.history.automerge().clone();
-            trial.apply_changes(new).map_err(|error| damaged(&error))?;
-            if !trial.get_missing_deps(&[]).is_empty() {
+            let mut trial = self.history.clone();
+            trial.apply(new).map_err(|error| damaged(&error))?;
+            if !trial.automerge().get_missing_deps(&[]).is_empty() {
                 return Err(Damaged("a change that it depends on is missing".to_owned()));
             }
-            self.history = History::from(trial);
+            self.history = trial;
         }
         Ok(self.moved(&before, false, absent))
     }

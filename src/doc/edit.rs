@@ -33,6 +33,15 @@ impl Edit {
         }
     }
 
+    /// Into how many places of a document it puts something, at the most.
+    pub(super) fn places(&self) -> usize {
+        match self {
+            Self::Delete => 0,
+            Self::Put(value) | Self::MergePatch(value) => value.count(),
+            Self::JsonPatch(patch) => patch.0.len(),
+        }
+    }
+
     /// Whether all of the document, or any part of it, may have to be read to make it.
     pub fn reads_whole(&self) -> bool {
         match self {

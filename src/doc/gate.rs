@@ -24,7 +24,7 @@ use super::{
     Delta, Document, Limits, Refusal, RefusalKind,
     census::{self, Census},
     chunk::{self, Chunk, Inflation, bad},
-    history::past,
+    history::{History, past},
     judge::Judge,
     letters::{Letters, Outcome},
     refusal::internal,
@@ -134,6 +134,8 @@ impl Document {
             return Ok(admitted);
         }
         let (trial, admitted) = guarded(|| {
+            // Not in the trial: what is refused and sent again would cost that again.
+            self.ready(unpacked.candidates.iter().map(Change::len).sum());
             let mut trial = self.clone();
             let admitted = trial.try_admit(unpacked, sender, limits)?;
             room.check(&admitted.waiting)?;
@@ -168,12 +170,13 @@ impl Document {
         let Some(letters) = Letters::of(change) else { return Ok(None) };
         self.sort(vec![change.clone()])?;
         let cloned = usize::from(ActorBytes::of(self.actor()).made(change.actor_id()));
-        match letters.write(self.automerge_mut(), change) {
+        self.ready(1);
+        match letters.write(self.history_mut().automerge_mut(), change) {
             Outcome::Written => {}
             Outcome::Unwritten => return Ok(None),
             Outcome::Astray => {
                 let before = past(self.history().automerge(), &before)?;
-                *self.automerge_mut() = before;
+                *self.history_mut() = History::from(before);
                 self.verified().strayed = true;
                 return Ok(None);
             }
@@ -323,7 +326,7 @@ impl Document {
         if let Some(whole) = whole {
             // To apply the changes of a large document takes many times its memory.
             ready.retain(|change| whole.get_change_meta_by_hash(&change.hash()).is_none());
-            *self.automerge_mut() = *whole;
+            *self.history_mut() = History::from(*whole);
         }
         let mut ready = ready.into_iter().peekable();
         while ready.peek().is_some() {
@@ -332,7 +335,7 @@ impl Document {
                 operations += change.len();
                 group.push(change);
             }
-            let applied = self.automerge_mut().apply_changes(group);
+            let applied = self.history_mut().apply(group);
             applied.map_err(|error| bad(&format!("changes that do not apply: {error}")))?;
         }
         Ok(())

@@ -1,13 +1,19 @@
 //! The changes of one document: loaded, or as the one that made it until more is asked.
 
-use super::{Refusal, ancestry::ancestors};
-use automerge::{Automerge, Change, ChangeHash, ReadDoc};
+use super::{
+    Refusal,
+    ancestry::ancestors,
+    cuts::{PIECE_BYTES, cut},
+};
+use automerge::{Automerge, AutomergeError, Change, ChangeHash, ReadDoc};
 use std::sync::OnceLock;
 
-/// Most bytes that a loaded document may hold without use, unless it is large itself.
-const SLACK_BYTES_MAX: usize = 64 << 20;
-/// So many operations may come between, however large a document is.
-const SLACK_OPERATIONS_MIN: usize = 8;
+/// So many bytes of changes may come before it is cut again.
+const UNCUT_BYTES_MAX: usize = 64 << 10;
+
+/// Into so many places of a document that is in one piece something may be put: each takes the memory of its
+/// values again, at the most.
+const PUT_UNCUT_MAX: usize = 2;
 
 /// What Automerge holds of a document.
 #[derive(Debug, Clone, Default)]
@@ -15,8 +21,10 @@ pub(super) struct History {
     /// The only change, as long as nothing is loaded. It has no dependencies.
     first: Option<Box<Change>>,
     loaded: OnceLock<Box<Automerge>>,
-    /// Bytes that what is loaded may hold without use, at the most.
-    slack: usize,
+    /// Whether its values are in pieces, and how many bytes of changes have come since.
+    cut: Option<usize>,
+    /// Into how many places something was put while they were not.
+    put: usize,
 }
 
 impl History {
@@ -39,19 +47,28 @@ impl History {
         self.loaded.get_mut().map_or_else(made, Box::as_mut)
     }
 
-    /// Takes note of operations that were added to values of so many bytes in all.
+    /// Readies it for something to be put into so many places: else that may take many times its memory, see
+    /// [`cuts`](super::cuts).
+    pub(super) fn ready(&mut self, places: usize) {
+        // What is not loaded is small.
+        let Some(loaded) = self.loaded.get_mut().filter(|_| self.cut.is_none()) else { return };
+        self.put = self.put.saturating_add(places);
+        if PUT_UNCUT_MAX < self.put {
+            cut(loaded, PIECE_BYTES);
+            (self.cut, self.put) = (Some(0), 0);
+        }
+    }
+
+    /// Adds changes that others made.
     ///
-    /// hexane 1.0 holds the values of a document that was loaded in one buffer, cuts it where one is put between,
-    /// and leaves the part before the cut the room of what lay behind it. A copy holds what it needs.
-    pub(super) fn note_added(&mut self, operations: usize, bytes: usize) {
-        self.slack = self.slack.saturating_add(operations.saturating_mul(bytes));
-        if self.slack < SLACK_BYTES_MAX.max(SLACK_OPERATIONS_MIN * bytes) {
-            return;
-        }
-        self.slack = 0;
-        if let Some(loaded) = self.loaded.get_mut() {
-            *loaded = loaded.clone();
-        }
+    /// # Errors
+    /// As [`Automerge::apply_changes`]: then it may have some of them.
+    pub(super) fn apply(&mut self, changes: Vec<Change>) -> Result<(), AutomergeError> {
+        self.ready(changes.iter().map(Change::len).sum());
+        let bytes: usize = changes.iter().map(|change| change.raw_bytes().len()).sum();
+        // What they bring may be in one piece.
+        self.cut = self.cut.map(|since| since + bytes).filter(|since| *since < UNCUT_BYTES_MAX);
+        self.automerge_mut().apply_changes(changes)
     }
 
     /// What is known without loading it: the only change, or `None` if there is no change.

@@ -8,6 +8,7 @@ mod blame;
 mod census;
 mod chunk;
 mod conflict;
+mod cuts;
 mod diff;
 mod document;
 mod edit;

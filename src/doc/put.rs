@@ -35,20 +35,6 @@ pub(super) struct Put<'w, 'a, T> {
     present: Option<Scope<'w, Automerge>>,
 }
 
-/// The keys of both, the last one first where something is there: whoever writes from front to back has the memory
-/// of large documents multiplied, see [`History::note_added`](super::history::History::note_added).
-fn backwards<'k>(
-    old: &'k BTreeMap<String, Slot>,
-    new: &'k BTreeMap<String, Value>,
-) -> Vec<&'k String> {
-    let keys: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
-    let mut keys: Vec<&String> = keys.into_iter().collect();
-    if !old.is_empty() {
-        keys.reverse();
-    }
-    keys
-}
-
 /// Whether members that a value does not name stay (a merge patch) or go (a put).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Unnamed {
@@ -89,7 +75,8 @@ impl<'w, 'a, T: Transactable> Put<'w, 'a, T> {
         };
         let live: Vec<ObjId> =
             maps.iter().filter(|map| now.is_none_or(|now| now.contains(map))).cloned().collect();
-        for key in backwards(&old, new) {
+        let keys: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
+        for key in keys {
             let b = old.get(key);
             let p = self.present_slot(now, key);
             let stays = |n: &&Value| unnamed == Unnamed::Go || **n != Value::Null;
@@ -104,7 +91,8 @@ impl<'w, 'a, T: Transactable> Put<'w, 'a, T> {
     pub(super) fn anew(&mut self, new: &BTreeMap<String, Value>) -> Result<(), Refusal> {
         let root = [ROOT];
         let old: BTreeMap<String, Slot> = self.write.scope().slots(&root).into_iter().collect();
-        for key in backwards(&old, new) {
+        let keys: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
+        for key in keys {
             let b = old.get(key);
             let p = self.present_slot(self.present.map(|_| &root[..]), key);
             match (new.get(key), b) {

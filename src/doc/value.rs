@@ -70,6 +70,15 @@ impl Value {
         }
     }
 
+    /// How many values this is, with those in it.
+    pub(super) fn count(&self) -> usize {
+        match self {
+            Self::List(list) => 1 + list.iter().map(Self::count).sum::<usize>(),
+            Self::Map(map) => 1 + map.values().map(Self::count).sum::<usize>(),
+            _ => 1,
+        }
+    }
+
     /// How deep this nests: a scalar 0, an empty container 1.
     pub fn depth(&self) -> usize {
         if let Self::List(list) = self {
