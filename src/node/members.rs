@@ -297,7 +297,7 @@ impl Members {
         self.acknowledged.subscribe()
     }
 
-    /// How many members share a collection and take in this node's feed, and how many of them hold a
+    /// How many members share a collection and hear what is written here, and how many of them hold a
     /// document of it as it was committed last, at `seq`, with a change of this node's `own` or without.
     pub(super) fn confirmed(
         &self,

@@ -476,6 +476,38 @@ async fn a_write_is_known_to_be_held_by_as_many_peers_as_hold_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_peer_of_the_roster_is_waited_for_though_it_is_down() {
+    let (mut a, engine) = (Island::new().await, Arc::new(MemoryEngine::new()));
+    let again = |listen| Island::on(Arc::clone(&engine) as Arc<dyn Engine>, listen, SECRET);
+    let b = again("127.0.0.1:0").await;
+    let elsewhere = PeerOptions {
+        url: "http://127.0.0.1:1".parse().unwrap(),
+        collections: Some(vec!["elsewhere".parse().unwrap()]),
+        ..a.peer()
+    };
+    a.join(vec![b.peer(), elsewhere]);
+    let (one, two) = (name("notes/one"), name("notes/two"));
+    a.put("notes/one", "{}").await;
+    // Of two, one has nothing to do with it; and though it was not met yet, nobody waits for more than there are.
+    assert_eq!(a.node.replicated(&one, 2, SOON).await, Ok(1));
+    let (address, of) = (b.address.to_string(), b.peer().name);
+    b.stop().await;
+    while a.node.peer_status(&of).unwrap().state != PeerState::Down {
+        time::sleep(Duration::from_millis(20)).await;
+    }
+    a.put("notes/two", "{}").await;
+    let waiting = a.node.replicated(&two, 1, SOON);
+    let (held, b) = tokio::join!(waiting, async {
+        time::sleep(Duration::from_millis(500)).await;
+        again(&address).await
+    });
+    assert_eq!(held, Ok(1));
+    assert_eq!(b.all().await.len(), 2);
+    a.stop().await;
+    b.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn who_only_asks_for_the_feed_is_known_to_hold_what_it_took() {
     let (a, mut b) = (Island::new().await, Island::new().await);
     // Two names of one foreign id: what is held by one is not taken by the other.

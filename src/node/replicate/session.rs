@@ -12,6 +12,7 @@ use crate::{
     sync::{Beat, Cell, DecodeError, Hello, Reason, Scope, SetId},
 };
 use std::{
+    collections::BTreeSet,
     convert::Infallible,
     future::pending,
     sync::{Arc, Mutex},
@@ -84,7 +85,8 @@ impl From<Error> for End {
 
 impl Node {
     /// Waits until so many peers hold a document as it is now, durably, or for a time; gives how many do. It
-    /// waits for as many as there are: those that are pushed to, and those that ask for the feed.
+    /// waits for as many as there are: those of the roster, though they are down, and those that ask for the
+    /// feed.
     ///
     /// # Errors
     /// `Internal`.
@@ -101,9 +103,10 @@ impl Node {
         let collection = self.ledger().key().collection(name.collection());
         let until = Instant::now() + wait;
         loop {
-            let (sharing, confirmed) =
+            let down = self.down(collection);
+            let (hearing, confirmed) =
                 self.members().confirmed(collection, (id, seq), seq == own_seq);
-            if count.min(sharing) <= confirmed {
+            if count.min(hearing + down) <= confirmed {
                 return Ok(confirmed);
             }
             tokio::select! {
@@ -113,6 +116,25 @@ impl Node {
                 () = time::sleep_until(until) => return Ok(confirmed),
             }
         }
+    }
+
+    /// How many of the roster are to have what is written to a collection, and do not hear it now.
+    fn down(&self, collection: u64) -> usize {
+        let (mut met, mut unmet) = (BTreeSet::new(), 0);
+        for peer in self.peers().all() {
+            if !peer.terms.direction.sends() || !peer.terms.scope.holds(collection) {
+                continue;
+            }
+            match peer.node().and_then(|node| self.members().member(node)) {
+                None => unmet += 1,
+                Some(member) if member.hears() => {}
+                Some(member) if member.hello.takes && member.scope.holds(collection) => {
+                    met.insert(member.hello.node);
+                }
+                Some(_) => {}
+            }
+        }
+        met.len() + unmet
     }
 
     /// The terms with a node. One that is not known yet may be any of those that were not met yet: it is
