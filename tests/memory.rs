@@ -230,43 +230,69 @@ fn the_memory_of_a_document_is_known_within_a_factor() {
     assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
 }
 
-/// A document of 4 MB of values as it comes from the disk, and 2,000 values of it.
+/// A document of 4 MB of values, and how to put something into each of them, from front to back.
 struct Large {
-    saved: Document,
-    patch: fn(usize) -> String,
+    made: Document,
+    patch: String,
 }
 
+/// How many values it has.
+const VALUES: usize = 2_000;
+
 impl Large {
-    /// Its values in one object, each in an object of its own, in a list, or in one text.
-    fn all() -> [Self; 4] {
-        let string = |at: usize| part(at, 0)[..2000].to_owned();
-        let of = |typed: &str, patch| Self { saved: Making::new().put(typed).done(), patch };
-        [
-            of(
-                &format!("{{{}}}", joined(2000, |at| format!(r#""k{at:04}":"{}""#, string(at)))),
-                |at| format!(r#"{{"op":"replace","path":"/k{at:04}","value":"x"}}"#),
-            ),
-            of(
-                &format!(
-                    "{{{}}}",
-                    joined(2000, |at| format!(r#""k{at:04}":{{"a":"{}"}}"#, string(at)))
-                ),
-                |at| format!(r#"{{"op":"replace","path":"/k{at:04}/a","value":"x"}}"#),
-            ),
-            of(
-                &format!(r#"{{"l":[{}]}}"#, joined(2000, |at| format!(r#""{}""#, string(at)))),
-                |at| format!(r#"{{"op":"replace","path":"/l/{at}","value":"x"}}"#),
-            ),
-            of(&format!(r#"{{"t":{{"$text":"{}"}}}}"#, "low tide. ".repeat(24_000)), |at| {
-                format!(r#"{{"op":"splice","path":"/t","at":{},"insert":"x"}}"#, at * 120)
-            }),
-        ]
+    fn of(typed: &str, operation: impl Fn(usize) -> String) -> Self {
+        let patch = format!("[{}]", joined(VALUES, operation));
+        Self { made: Making::new().put(typed).done(), patch }
     }
 
-    /// All 2,000 of them, from front to back.
+    fn all() -> Vec<Self> {
+        let string = |at: usize| format!("{at:04}").repeat(500);
+        let text = |at: usize| format!(r#"{{"$text":"{at:0100}"}}"#);
+        let replace = |path: String| format!(r#"{{"op":"replace","path":"{path}","value":"x"}}"#);
+        let splice = |path: String, at: usize| {
+            format!(r#"{{"op":"splice","path":"{path}","at":{at},"insert":"x"}}"#)
+        };
+        let keys = |value: &dyn Fn(usize) -> String| {
+            joined(VALUES, |at| format!(r#""k{at:04}":{}"#, value(at)))
+        };
+        let strings = |at: usize| format!(r#""{}""#, string(at));
+        let objects = |at: usize| format!(r#"{{"a":{}}}"#, strings(at));
+        let mut all = vec![
+            Self::of(&format!("{{{}}}", keys(&strings)), |at| replace(format!("/k{at:04}"))),
+            Self::of(&format!("{{{}}}", keys(&objects)), |at| replace(format!("/k{at:04}/a"))),
+            Self::of(&format!(r#"{{"l":[{}]}}"#, joined(VALUES, strings)), |at| {
+                replace(format!("/l/{at}"))
+            }),
+            Self::of(&format!("{{{}}}", keys(&text)), |at| splice(format!("/k{at:04}"), 50)),
+        ];
+        // One operation that replaces them all.
+        let whole =
+            format!(r#"[{{"op":"replace","path":"","value":{{{}}}}}]"#, keys(&|_| "1".to_owned()));
+        all.push(Self {
+            patch: whole,
+            ..Self::of(&format!("{{{}}}", keys(&strings)), |_| String::new())
+        });
+        // Values of which most are overwritten.
+        let few = joined(50, |key| format!(r#""k{key:04}":"{}""#, string(key)));
+        let mut making = Making::new().put(&format!("{{{few}}}"));
+        for round in 0..40 {
+            making.patch(&format!(
+                "[{}]",
+                joined(50, |key| format!(
+                    r#"{{"op":"replace","path":"/k{key:04}","value":"{}"}}"#,
+                    string(key + round + 1)
+                ))
+            ));
+        }
+        let patch = format!("[{}]", joined(50, |key| replace(format!("/k{key:04}"))));
+        all.push(Self { made: making.done(), patch });
+        all
+    }
+
     fn patch(&self) -> Edit {
-        let patch = format!("[{}]", joined(2000, self.patch));
-        Edit::JsonPatch(Patch::parse(patch.as_bytes(), Form::Plain, &Limits::default()).unwrap())
+        Edit::JsonPatch(
+            Patch::parse(self.patch.as_bytes(), Form::Plain, &Limits::default()).unwrap(),
+        )
     }
 }
 
@@ -286,19 +312,42 @@ fn within<T>(bytes: usize, run: impl FnOnce() -> T) -> T {
 fn what_is_put_between_large_values_takes_few_times_their_memory() {
     let _alone = ALONE.lock().unwrap();
     let limits = Limits::default();
-    for large in Large::all() {
+    for (shape, large) in Large::all().iter().enumerate() {
         let patch = large.patch();
-        let mut made = loaded(&large.saved);
+        let mut made = loaded(&large.made);
+        let before = ALLOCATOR.allocated();
         let mut edit = || made.edit(&patch, None, &Stamp::default(), &limits).unwrap().changes;
         let changes = within(PEAK_MAX, &mut edit);
+        println!("{shape}: {}", ALLOCATOR.allocated() - before);
         drop(made);
-        let mut merged = loaded(&large.saved);
+        let mut merged = loaded(&large.made);
         within(PEAK_MAX, || merged.merge(changes.iter().map(Vec::as_slice))).unwrap();
         drop(merged);
-        let mut taken = loaded(&large.saved);
+        let mut taken = loaded(&large.made);
         let room = Room { changes: 0, bytes: 0 };
         within(PEAK_MAX, || taken.admit(&changes[0], Sender::Stranger, room, &limits)).unwrap();
     }
+}
+
+#[test]
+fn what_is_put_into_an_earlier_version_or_into_what_just_came_takes_no_more() {
+    let _alone = ALONE.lock().unwrap();
+    let limits = Limits::default();
+    let large = &Large::all()[2];
+    let mut making = Making(loaded(&large.made));
+    let base = making.0.version();
+    making.patch(r#"[{"op":"add","path":"/more","value":1}]"#);
+    let mut edit = || making.0.edit(&large.patch(), Some(&base), &Stamp::default(), &limits);
+    let delta = within(PEAK_MAX, &mut edit).unwrap();
+    assert!(delta.merged);
+    drop(making);
+    let mut making = Making(loaded(&Making::new().put("{}").done()));
+    for count in 0..3 {
+        making.patch(&format!(r#"[{{"op":"add","path":"/more","value":{count}}}]"#));
+    }
+    let json = large.made.render(Form::Plain, None).unwrap().json.unwrap();
+    making.edit(&Edit::MergePatch(parse(&json, Form::Plain, &limits).unwrap()));
+    within(PEAK_MAX, || making.edit(&large.patch()));
 }
 
 #[test]

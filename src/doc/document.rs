@@ -322,7 +322,9 @@ impl Document {
             task.write(self.history.automerge_mut(), standing)?;
         }
         self.merge_heads(stamp)?;
-        Ok(self.moved(&before, merged, absent))
+        let delta = self.moved(&before, merged, absent);
+        self.history.note_added(delta.changes.iter().map(Vec::len).sum());
+        Ok(delta)
     }
 
     /// Refuses to write where the numbers of operations come to their end: others would not take it.

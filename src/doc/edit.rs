@@ -38,7 +38,9 @@ impl Edit {
         match self {
             Self::Delete => 0,
             Self::Put(value) | Self::MergePatch(value) => value.count(),
-            Self::JsonPatch(patch) => patch.0.len(),
+            Self::JsonPatch(patch) => {
+                patch.0.iter().map(Operation::places).fold(0, usize::saturating_add)
+            }
         }
     }
 

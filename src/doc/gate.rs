@@ -170,7 +170,7 @@ impl Document {
         let Some(letters) = Letters::of(change) else { return Ok(None) };
         self.sort(vec![change.clone()])?;
         let cloned = usize::from(ActorBytes::of(self.actor()).made(change.actor_id()));
-        self.ready(1);
+        self.ready(change.len());
         match letters.write(self.history_mut().automerge_mut(), change) {
             Outcome::Written => {}
             Outcome::Unwritten => return Ok(None),

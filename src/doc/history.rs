@@ -8,9 +8,6 @@ use super::{
 use automerge::{Automerge, AutomergeError, Change, ChangeHash, ReadDoc};
 use std::sync::OnceLock;
 
-/// So many bytes of changes may come before it is cut again.
-const UNCUT_BYTES_MAX: usize = 64 << 10;
-
 /// Into so many places of a document that is in one piece something may be put: each takes the memory of its
 /// values again, at the most.
 const PUT_UNCUT_MAX: usize = 2;
@@ -21,8 +18,8 @@ pub(super) struct History {
     /// The only change, as long as nothing is loaded. It has no dependencies.
     first: Option<Box<Change>>,
     loaded: OnceLock<Box<Automerge>>,
-    /// Whether its values are in pieces, and how many bytes of changes have come since.
-    cut: Option<usize>,
+    /// Whether its values are in pieces.
+    cut: bool,
     /// Into how many places something was put while they were not.
     put: usize,
 }
@@ -51,11 +48,11 @@ impl History {
     /// [`cuts`](super::cuts).
     pub(super) fn ready(&mut self, places: usize) {
         // What is not loaded is small.
-        let Some(loaded) = self.loaded.get_mut().filter(|_| self.cut.is_none()) else { return };
+        let Some(loaded) = self.loaded.get_mut().filter(|_| !self.cut) else { return };
         self.put = self.put.saturating_add(places);
         if PUT_UNCUT_MAX < self.put {
             cut(loaded, PIECE_BYTES);
-            (self.cut, self.put) = (Some(0), 0);
+            (self.cut, self.put) = (true, 0);
         }
     }
 
@@ -65,10 +62,13 @@ impl History {
     /// As [`Automerge::apply_changes`]: then it may have some of them.
     pub(super) fn apply(&mut self, changes: Vec<Change>) -> Result<(), AutomergeError> {
         self.ready(changes.iter().map(Change::len).sum());
-        let bytes: usize = changes.iter().map(|change| change.raw_bytes().len()).sum();
-        // What they bring may be in one piece.
-        self.cut = self.cut.map(|since| since + bytes).filter(|since| *since < UNCUT_BYTES_MAX);
+        self.note_added(changes.iter().map(|change| change.raw_bytes().len()).sum());
         self.automerge_mut().apply_changes(changes)
+    }
+
+    /// Takes note of changes of so many bytes, made or applied at once: their values may be in one piece.
+    pub(super) fn note_added(&mut self, bytes: usize) {
+        self.cut &= bytes <= PIECE_BYTES;
     }
 
     /// What is known without loading it: the only change, or `None` if there is no change.

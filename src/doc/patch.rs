@@ -100,6 +100,20 @@ impl Operation {
             | Self::Increment { .. } => 0,
         }
     }
+
+    /// Into how many places it puts something, at the most.
+    pub(super) fn places(&self) -> usize {
+        match self {
+            Self::Add { value, .. } | Self::Replace { value, .. } => value.count(),
+            Self::Splice { insert: SpliceInsert::List(list), .. } => {
+                list.iter().map(Value::count).sum()
+            }
+            Self::Splice { .. } | Self::Remove { .. } | Self::Increment { .. } => 1,
+            Self::Test { .. } => 0,
+            // What is there already may be of any size.
+            Self::Move { .. } | Self::Copy { .. } => usize::MAX,
+        }
+    }
 }
 
 impl Patch {

@@ -6,6 +6,7 @@
 
 use super::{
     Edit, Limits, NewStrings, Refusal, RefusalKind, Stamp, Value,
+    cuts::{PIECE_BYTES, cut},
     history::past,
     life, patching,
     put::{Put, Unnamed, without_nulls},
@@ -94,6 +95,7 @@ impl Task<'_> {
     ) -> Result<Made, Refusal> {
         let like = next_change(automerge, self.base)?;
         let mut copy = past(automerge, self.base)?;
+        cut(&mut copy, PIECE_BYTES);
         copy.set_actor(like.actor_id().clone());
         let made = self.run(copy.transaction(), standing, content, None)?;
         let mut made = made.ok_or_else(unbounded)?;

@@ -12,7 +12,7 @@ use crate::{
     sync::{Envelope, Hello, Link, MemberKey, Replays, Scope},
 };
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, AtomicUsize, Ordering},
@@ -50,7 +50,7 @@ pub(super) struct Members {
     known: Mutex<Known>,
     /// Told whenever this node would say another hello.
     changed: watch::Sender<u64>,
-    /// Told whenever a member has acknowledged something.
+    /// Told whenever a member is known to hold more.
     acknowledged: watch::Sender<u64>,
 }
 
@@ -292,24 +292,42 @@ impl Members {
         }
     }
 
-    /// Told whenever a member has acknowledged something.
+    /// Told whenever a member is known to hold more.
     pub(super) fn acknowledgements(&self) -> watch::Receiver<u64> {
         self.acknowledged.subscribe()
     }
 
-    /// How many members share a collection and hear what is written here, and how many of them hold a
-    /// document of it as it was committed last, at `seq`, with a change of this node's `own` or without.
+    /// How many nodes share a collection, and how many of them hold a document of it as it was committed last,
+    /// at `seq`, with a change of this node's `own` or without.
+    ///
+    /// Those that hear what is written here share it, and those that are `expected`, though they do not hear it
+    /// now: which nodes they are, as far as that is known. One that is not may be any that hears.
     pub(super) fn confirmed(
         &self,
         collection: u64,
         (id, seq): (DocumentId, u64),
         own: bool,
+        expected: &[Option<NodeId>],
     ) -> (usize, usize) {
         let known = self.lock();
-        let share = |member: &&Member| member.hears() && member.scope.holds(collection);
-        let sharing: Vec<&Member> = known.members.values().filter(share).collect();
+        let shares = |member: &&Member| member.hello.takes && member.scope.holds(collection);
+        let hearing = known.members.values().filter(shares).filter(|member| member.hears());
+        let hearing: BTreeMap<NodeId, &Member> =
+            hearing.map(|member| (member.hello.node, member)).collect();
+        let met: BTreeSet<NodeId> = expected.iter().flatten().copied().collect();
+        let deaf = met.iter().filter(|node| !hearing.contains_key(*node));
+        let deaf = deaf.filter(|node| known.members.get(node).as_ref().is_none_or(shares)).count();
+        let strangers = hearing.keys().filter(|node| !met.contains(*node)).count();
+        let unmet = expected.iter().filter(|node| node.is_none()).count();
         let has = |member: &&&Member| member.has(id, seq, own);
-        (sharing.len(), sharing.iter().filter(has).count())
+        let confirmed = hearing.values().filter(has).count();
+        (hearing.len() + deaf + unmet.saturating_sub(strangers), confirmed)
+    }
+
+    /// Takes note of a member that sums up to the same, with all that was committed here up to a seq.
+    pub(super) fn set_equal(&self, node: NodeId, seq: u64) {
+        self.update(node, |member| member.set_equal(seq));
+        self.acknowledged.send_modify(|count| *count += 1);
     }
 
     /// Takes note of whether the last push to a node was taken.

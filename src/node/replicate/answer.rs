@@ -184,10 +184,10 @@ impl Node {
         }
         let hello = self.hello_to(member).await.map_err(|error| refused(&error))?;
         let mine = hello.beat;
+        if beat.set == mine.set && beat.root == mine.root {
+            self.members().set_equal(from, mine.seq);
+        }
         self.members().update(from, |member| {
-            if beat.set == mine.set && beat.root == mine.root {
-                member.set_equal(mine.seq);
-            }
             let state = member.hello.beat.state;
             member.hello.beat = Beat { state, ..beat };
         });

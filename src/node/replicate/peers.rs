@@ -107,6 +107,8 @@ struct Known {
     /// The node that is attended by this peer.
     claims: Option<NodeId>,
     state: State,
+    /// Of one that is down: it shares nothing until somebody says otherwise.
+    apart: bool,
     contact_unix_ms: Option<u64>,
     error: Option<(&'static str, String)>,
     next_try: Option<Instant>,
@@ -159,6 +161,7 @@ impl Peer {
         let before = known.error.replace((trouble.name(), trouble.to_string()));
         let news = known.state != State::Down || before != known.error;
         known.state = State::Down;
+        known.apart = trouble.is_lasting();
         known.in_sync = None;
         known.next_try = Some(Instant::now() + next);
         drop(known);
@@ -173,7 +176,7 @@ impl Peer {
     pub(super) fn set_refused(&self, code: &'static str, why: String) {
         tracing::warn!(peer = %self.options.name, why, "a peer is not talked to");
         let mut known = self.lock();
-        (known.state, known.error) = (State::Down, Some((code, why)));
+        (known.state, known.apart, known.error) = (State::Down, true, Some((code, why)));
     }
 
     /// It is attended as the node that it was claimed to be no more.
@@ -184,6 +187,12 @@ impl Peer {
     /// It was met, whether or not it answers for long. Gives which other node it was before.
     pub(super) fn meet(&self, node: NodeId) -> Option<NodeId> {
         self.lock().node.replace(node).filter(|before| *before != node)
+    }
+
+    /// Whether it is known to share nothing until somebody says otherwise.
+    fn is_apart(&self) -> bool {
+        let known = self.lock();
+        known.state == State::Down && known.apart
     }
 
     /// Waits before it is tried again. One that was not reached, and says hello itself, is reached again.
@@ -451,6 +460,15 @@ impl Peers {
     pub(super) fn unmet(&self) -> Terms {
         let unmet = self.all().into_iter().filter(|peer| peer.node().is_none());
         unmet.fold(Terms::open(), |terms, peer| terms.meet(&peer.terms))
+    }
+
+    /// Those that are to have what is written to a collection, as nodes, where that is known. Who does not answer
+    /// is one of them; who is known to share nothing is not.
+    pub(super) fn expected(&self, collection: u64) -> Vec<Option<NodeId>> {
+        let shares =
+            |peer: &Peer| peer.terms.direction.sends() && peer.terms.scope.holds(collection);
+        let peers = self.all().into_iter().filter(|peer| shares(peer) && !peer.is_apart());
+        peers.map(|peer| peer.node()).collect()
     }
 
     /// A node said hello: if it is one that did not answer, it is tried again now.

@@ -12,7 +12,6 @@ use crate::{
     sync::{Beat, Cell, DecodeError, Hello, Reason, Scope, SetId},
 };
 use std::{
-    collections::BTreeSet,
     convert::Infallible,
     future::pending,
     sync::{Arc, Mutex},
@@ -96,45 +95,29 @@ impl Node {
         count: usize,
         wait: Duration,
     ) -> Result<usize, Error> {
-        let mut news = self.members().acknowledgements();
+        let mut held = self.members().acknowledgements();
+        let (mut members, mut roster) = (self.members().changes(), self.peers().changes());
         let (store, id) = (Arc::clone(self.store()), name.id());
         let head = self.blocking(move || Ok(store.head(id)?)).await?;
         let (seq, own_seq) = head.map_or((0, 0), |(_, head)| (head.seq, head.own_seq));
         let collection = self.ledger().key().collection(name.collection());
         let until = Instant::now() + wait;
         loop {
-            let down = self.down(collection);
-            let (hearing, confirmed) =
-                self.members().confirmed(collection, (id, seq), seq == own_seq);
-            if count.min(hearing + down) <= confirmed {
+            let expected = self.peers().expected(collection);
+            let (sharing, confirmed) =
+                self.members().confirmed(collection, (id, seq), seq == own_seq, &expected);
+            if count.min(sharing) <= confirmed || until <= Instant::now() {
                 return Ok(confirmed);
             }
+            // The senders live as long as this node.
             tokio::select! {
                 biased;
-                // The sender lives as long as this node.
-                _ = news.changed() => {}
-                () = time::sleep_until(until) => return Ok(confirmed),
+                _ = held.changed() => {}
+                _ = members.changed() => {}
+                _ = roster.changed() => {}
+                () = time::sleep_until(until) => {}
             }
         }
-    }
-
-    /// How many of the roster are to have what is written to a collection, and do not hear it now.
-    fn down(&self, collection: u64) -> usize {
-        let (mut met, mut unmet) = (BTreeSet::new(), 0);
-        for peer in self.peers().all() {
-            if !peer.terms.direction.sends() || !peer.terms.scope.holds(collection) {
-                continue;
-            }
-            match peer.node().and_then(|node| self.members().member(node)) {
-                None => unmet += 1,
-                Some(member) if member.hears() => {}
-                Some(member) if member.hello.takes && member.scope.holds(collection) => {
-                    met.insert(member.hello.node);
-                }
-                Some(_) => {}
-            }
-        }
-        met.len() + unmet
     }
 
     /// The terms with a node. One that is not known yet may be any of those that were not met yet: it is
@@ -371,7 +354,7 @@ impl Session {
             let same = mine.beat.set == theirs.set;
             self.peer.set_in_sync(same.then_some(difference.is_zero()));
             if same && difference.is_zero() {
-                self.node.members().update(self.id, |member| member.set_equal(mine.beat.seq));
+                self.node.members().set_equal(self.id, mine.beat.seq);
             }
             let acknowledged = self.member()?.acknowledged;
             self.peer.set_lagging(self.sends() && acknowledged < mine.beat.seq);

@@ -4,7 +4,7 @@ use crate::{
     ident::PeerName,
     node::Error,
     peer,
-    sync::{DecodeError, Refused},
+    sync::{DecodeError, Reason, Refused},
 };
 
 /// Why a session with a peer ends, or does not begin.
@@ -33,6 +33,21 @@ impl Trouble {
             Self::Peer(error) => error.name(),
             Self::Here(_) => "not_taken",
             Self::SameNode(_) => "same_node",
+        }
+    }
+
+    /// Whether both share nothing until somebody says otherwise to one of them.
+    pub(super) fn is_lasting(&self) -> bool {
+        let apart = [Reason::OtherKey, Reason::Clone, Reason::NotShared, Reason::Itself];
+        match self {
+            Self::SameNode(_) | Self::Peer(peer::Error::Unsealed | peer::Error::Senseless(_)) => {
+                true
+            }
+            Self::Peer(peer::Error::Status { status, .. }) => *status < 500,
+            Self::Peer(peer::Error::Refused(refused)) => {
+                apart.iter().any(|reason| *reason as u16 == refused.reason)
+            }
+            Self::Peer(_) | Self::Here(_) => false,
         }
     }
 
