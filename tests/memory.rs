@@ -351,6 +351,19 @@ fn what_is_put_into_an_earlier_version_or_into_what_just_came_takes_no_more() {
 }
 
 #[test]
+fn a_snapshot_and_large_changes_behind_it_are_loaded_in_few_times_their_memory() {
+    let _alone = ALONE.lock().unwrap();
+    let large = &Large::all()[0];
+    let mut made = loaded(&large.made);
+    let edit = large.patch();
+    let delta = made.edit(&edit, None, &Stamp::default(), &Limits::default()).unwrap();
+    let (version, standing) = (made.version(), made.standing());
+    let snapshot = large.made.save();
+    let chunks = std::iter::once(&snapshot[..]).chain(delta.changes.iter().map(Vec::as_slice));
+    within(PEAK_MAX, || Document::load(chunks, &standing, &version, ACTOR)).unwrap();
+}
+
+#[test]
 fn to_put_a_large_document_anew_takes_few_times_its_memory() {
     let _alone = ALONE.lock().unwrap();
     let mut making = Making(loaded(&Making::new().put(&large(0)).done()));

@@ -15,6 +15,7 @@ use super::{
     refusal::{Refusal, RefusalKind},
 };
 use crate::ident::Hash;
+use automerge::Change;
 use flate2::read::DeflateDecoder;
 use sha2::{Digest, Sha256};
 use std::{borrow::Cow, io::Read};
@@ -83,6 +84,18 @@ pub(super) enum Chunk<'a> {
         /// What is behind the header. Its columns may be deflated.
         body: &'a [u8],
     },
+}
+
+/// Whether bytes begin with a whole document.
+pub(super) fn is_document(bytes: &[u8]) -> bool {
+    bytes.starts_with(&MAGIC) && bytes.get(8) == Some(&DOCUMENT)
+}
+
+/// The change that bytes are; `None`: they are something else, or damaged. They were stored here: it inflates
+/// without a bound.
+pub(super) fn change(bytes: &[u8]) -> Option<Change> {
+    let change = Change::try_from(bytes).ok()?;
+    (bytes.get(4..8)? == &change.hash().0[..4]).then_some(change)
 }
 
 /// Takes bytes apart into chunks; of changes that `held` knows only the name is looked at.

@@ -113,18 +113,19 @@ impl Document {
     }
 
     fn read<'a>(chunks: impl IntoIterator<Item = &'a [u8]>, actor: Actor) -> Result<Self, Damaged> {
-        let bytes: Vec<u8> = chunks.into_iter().flatten().copied().collect();
-        let automerge =
-            Automerge::load(&bytes).map_err(|error| Damaged(format!("does not load: {error}")))?;
+        let chunks: Vec<&[u8]> = chunks.into_iter().collect();
+        let history =
+            History::load(&chunks).map_err(|error| Damaged(format!("does not load: {error}")))?;
+        let automerge = history.automerge();
         // A run of equal operations is stored as one: each is taken for a byte of JSON at least.
         let operations = usize::try_from(automerge.stats().num_ops).unwrap_or_default();
         Ok(Self {
-            deleted: life::is_deleted(&automerge, &automerge.get_heads()),
-            history: History::from(automerge),
+            deleted: life::is_deleted(automerge, &automerge.get_heads()),
+            history,
             standing: Standing::default(),
             actor: ActorId::from(actor.0),
             strings: NewStrings::default(),
-            json_bytes: bytes.len().max(operations),
+            json_bytes: chunks.iter().map(|chunk| chunk.len()).sum::<usize>().max(operations),
             filled: None,
             verified: Verified::default(),
         })

@@ -3,6 +3,7 @@
 use super::{
     Refusal,
     ancestry::ancestors,
+    chunk,
     cuts::{PIECE_BYTES, cut},
 };
 use automerge::{Automerge, AutomergeError, Change, ChangeHash, ReadDoc};
@@ -29,6 +30,23 @@ impl History {
     /// what a change tells of itself.
     pub(super) fn begin(first: Change) -> Self {
         Self { first: Some(Box::new(first)), ..Self::default() }
+    }
+
+    /// The history that stored chunks hold: a snapshot and changes, or changes alone.
+    ///
+    /// # Errors
+    /// As [`Automerge::load`].
+    pub(super) fn load(chunks: &[&[u8]]) -> Result<Self, AutomergeError> {
+        // Not at once: a snapshot is cut before changes are put into it.
+        if let Some((snapshot, changes)) = chunks.split_first()
+            && chunk::is_document(snapshot)
+            && let Some(changes) = changes.iter().map(|bytes| chunk::change(bytes)).collect()
+        {
+            let mut history = Self::from(Automerge::load(snapshot)?);
+            history.apply(changes)?;
+            return Ok(history);
+        }
+        Ok(Automerge::load(&chunks.concat())?.into())
     }
 
     /// All changes, loaded.
