@@ -560,6 +560,10 @@ async fn nodes_of_two_secrets_share_nothing_and_say_so() {
         assert_eq!((status.state, code), (PeerState::Down, expected), "{why}");
     }
     assert!(b.all().await.is_empty());
+    // Nobody waits for those who share nothing.
+    let (began, wait) = (time::Instant::now(), Duration::from_secs(20));
+    assert_eq!(a.node.replicated(&name("notes/a"), 1, wait).await, Ok(0));
+    assert!(began.elapsed() < wait);
     a.stop().await;
     b.stop().await;
 }
