@@ -370,3 +370,46 @@ fn to_put_a_large_document_anew_takes_few_times_its_memory() {
     let value = parse(large(1).as_bytes(), Form::Typed, &Limits::default()).unwrap();
     within(PEAK_MAX, || making.edit(&Edit::Put(value)));
 }
+
+/// A text of 800,000 letters, in edits of 100,000.
+fn long_text() -> Making {
+    let mut making = Making::new().put(r#"{"text":{"$text":""}}"#);
+    for part in 0..8 {
+        let letters = format!("{part:025}").repeat(4_000);
+        making.patch(&format!(r#"[{{"op":"splice","path":"/text","at":0,"insert":"{letters}"}}]"#));
+    }
+    making
+}
+
+#[test]
+fn an_old_version_of_a_long_text_is_edited_in_the_memory_that_a_part_of_it_takes() {
+    let _alone = ALONE.lock().unwrap();
+    let mut making = Making(loaded(&long_text().done()));
+    let base = making.0.version();
+    making.patch(r#"[{"op":"splice","path":"/text","at":0,"insert":"x"}]"#);
+    // So many places, so far from its start, that it is done in a copy.
+    let splice = |at: usize| {
+        let at = 700_000 - at;
+        format!(r#"{{"op":"splice","path":"/text","at":{at},"insert":"y"}}"#)
+    };
+    let patch = format!("[{}]", joined(20, splice));
+    let patch = Patch::parse(patch.as_bytes(), Form::Plain, &Limits::default()).unwrap();
+    let (edit, limits) = (Edit::JsonPatch(patch), Limits::default());
+    let mut edit = || making.0.edit(&edit, Some(&base), &Stamp::default(), &limits).unwrap();
+    assert!(within(2 * PEAK_MAX, &mut edit).merged);
+}
+
+#[test]
+fn more_deletions_than_a_change_may_have_are_refused_before_they_are_made() {
+    let _alone = ALONE.lock().unwrap();
+    let mut making = Making(loaded(&long_text().done()));
+    let typed = br#"{"text":{"$text":""}}"#;
+    let put = Edit::Put(parse(typed, Form::Typed, &Limits::default()).unwrap());
+    let splice = br#"[{"op":"splice","path":"/text","at":0,"remove":600000,"insert":""}]"#;
+    let splice = Edit::JsonPatch(Patch::parse(splice, Form::Plain, &Limits::default()).unwrap());
+    for edit in [put, splice] {
+        let mut edit = || making.0.edit(&edit, None, &Stamp::default(), &Limits::default());
+        let refused = within(PEAK_MAX / 4, &mut edit).unwrap_err();
+        assert!(refused.to_string().contains("more than 250000 operations"), "{refused}");
+    }
+}

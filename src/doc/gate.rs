@@ -175,8 +175,7 @@ impl Document {
             Outcome::Written => {}
             Outcome::Unwritten => return Ok(None),
             Outcome::Astray => {
-                let before = past(self.history().automerge(), &before)?;
-                *self.history_mut() = History::from(before);
+                *self.history_mut() = past(self.history().automerge(), &before)?;
                 self.verified().strayed = true;
                 return Ok(None);
             }

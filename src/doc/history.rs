@@ -13,6 +13,9 @@ use std::sync::OnceLock;
 /// values again, at the most.
 const PUT_UNCUT_MAX: usize = 2;
 
+/// About so many operations are applied at once: Automerge takes some 500 bytes for each until all are there.
+const APPLIED_AT_ONCE: usize = 1 << 16;
+
 /// What Automerge holds of a document.
 #[derive(Debug, Clone, Default)]
 pub(super) struct History {
@@ -78,10 +81,21 @@ impl History {
     ///
     /// # Errors
     /// As [`Automerge::apply_changes`]: then it may have some of them.
-    pub(super) fn apply(&mut self, changes: Vec<Change>) -> Result<(), AutomergeError> {
-        self.ready(changes.iter().map(Change::len).sum());
-        self.note_added(changes.iter().map(|change| change.raw_bytes().len()).sum());
-        self.automerge_mut().apply_changes(changes)
+    pub(super) fn apply(&mut self, mut changes: Vec<Change>) -> Result<(), AutomergeError> {
+        while !changes.is_empty() {
+            let (mut operations, mut bytes) = (0, 0);
+            let full = changes.iter().position(|change| {
+                operations += change.len();
+                bytes += change.raw_bytes().len();
+                APPLIED_AT_ONCE <= operations
+            });
+            let later = changes.split_off(full.map_or(changes.len(), |last| last + 1));
+            self.ready(operations);
+            self.note_added(bytes);
+            self.automerge_mut().apply_changes(changes)?;
+            changes = later;
+        }
+        Ok(())
     }
 
     /// Takes note of changes of so many bytes, made or applied at once: their values may be in one piece.
@@ -158,10 +172,11 @@ fn applied(first: Option<&Change>) -> Automerge {
 }
 
 /// The document as it was at a version, with nothing that came since.
-pub(super) fn past(automerge: &Automerge, version: &[ChangeHash]) -> Result<Automerge, Refusal> {
+pub(super) fn past(automerge: &Automerge, version: &[ChangeHash]) -> Result<History, Refusal> {
     let seen = ancestors(automerge, version);
-    let changes = automerge.get_changes(&[]);
-    let mut past = Automerge::new();
-    past.apply_changes(changes.into_iter().filter(|change| seen.contains(&change.hash())))?;
+    let mut changes = automerge.get_changes(&[]);
+    changes.retain(|change| seen.contains(&change.hash()));
+    let mut past = History::from(Automerge::new());
+    past.apply(changes)?;
     Ok(past)
 }

@@ -15,8 +15,9 @@ pub struct Limits {
     pub change_operations_max: usize,
     /// Largest document, in bytes of its plain JSON.
     pub document_bytes_max: usize,
-    /// Most elements of lists and texts that an edit at an older base looks at in place; past them
-    /// it is made in a copy of the document, with the same outcome.
+    /// Most elements of lists and texts that an edit at an older base looks at in place, for each 65,536
+    /// operations of the document that are begun; past them it is made in a copy of the document, with the
+    /// same outcome.
     pub seek_steps_max: usize,
     /// Most deleted elements that the insertions of one edit walk over, at most: each may walk over
     /// all that the edit deleted before it.
@@ -41,8 +42,8 @@ impl Default for Limits {
             list_length_max: 1_000_000,
             change_operations_max: 250_000,
             document_bytes_max: 16 << 20,
-            // A tenth of a second.
-            seek_steps_max: 500_000,
+            // A fifth of a second. A copy takes a third.
+            seek_steps_max: 1_000_000,
             // Some seconds.
             walked_elements_max: 300_000_000,
             inflated_bytes_max: 32 << 20,
@@ -63,6 +64,12 @@ impl Limits {
             inflated_bytes_max: self.decoded_bytes_max,
             ..self
         }
+    }
+
+    /// How many elements an edit at an older base may look at in place, in a document of so many operations.
+    pub(super) fn seek_steps(&self, operations: u64) -> usize {
+        let begun = usize::try_from(operations >> 16).unwrap_or(usize::MAX).saturating_add(1);
+        self.seek_steps_max.saturating_mul(begun)
     }
 
     /// Refuses a value that would nest too deep at `path`. A container inside of `levels` others

@@ -291,8 +291,7 @@ impl<T: Transactable> Patching<'_, '_, T> {
             (Some(Shown::Text(text)), SpliceInsert::Text(insert)) => {
                 let end = at.checked_add(remove).filter(|end| *end <= self.write.tx.length(text));
                 end.ok_or_else(past_the_end)?;
-                let removed = isize::try_from(remove).map_err(|_| past_the_end())?;
-                Ok(self.write.tx.splice_text(text, at, removed, insert)?)
+                self.write.splice_text(text, at, remove, insert)
             }
             (Some(Shown::Scalar(Value::String(old))), SpliceInsert::Text(insert)) => {
                 let mut new = old.clone();

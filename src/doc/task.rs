@@ -6,7 +6,6 @@
 
 use super::{
     Edit, Limits, NewStrings, Refusal, RefusalKind, Stamp, Value,
-    cuts::{PIECE_BYTES, cut},
     history::past,
     life, patching,
     put::{Put, Unnamed, without_nulls},
@@ -79,8 +78,9 @@ impl Task<'_> {
             let tx = automerge.transaction();
             return self.run(tx, standing, content, None)?.ok_or_else(unbounded);
         }
+        let steps_max = self.limits.seek_steps(automerge.stats().num_ops);
         let tx = automerge.transaction_at(PatchLog::inactive(), self.base).map_err(internal)?;
-        match self.run(tx, standing.clone(), content, Some(self.limits.seek_steps_max))? {
+        match self.run(tx, standing.clone(), content, Some(steps_max))? {
             Some(made) => Ok(made),
             None => self.edit_copy(automerge, standing, content),
         }
@@ -94,8 +94,9 @@ impl Task<'_> {
         content: Content,
     ) -> Result<Made, Refusal> {
         let like = next_change(automerge, self.base)?;
-        let mut copy = past(automerge, self.base)?;
-        cut(&mut copy, PIECE_BYTES);
+        let mut past = past(automerge, self.base)?;
+        past.ready(usize::MAX);
+        let copy = past.automerge_mut();
         copy.set_actor(like.actor_id().clone());
         let made = self.run(copy.transaction(), standing, content, None)?;
         let mut made = made.ok_or_else(unbounded)?;

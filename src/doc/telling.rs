@@ -59,7 +59,7 @@ impl Document {
         if heads == self.history().heads() {
             return Ok(self.save());
         }
-        let document = history::past(self.history().automerge(), &heads)?;
-        Ok(document.save_nocompress())
+        let past = history::past(self.history().automerge(), &heads)?;
+        Ok(past.automerge().save_nocompress())
     }
 }

@@ -21,19 +21,29 @@ pub(super) fn put<T: Transactable>(
 ) -> Result<(), Refusal> {
     let old: Vec<char> = write.tx.text(text)?.chars().collect();
     let new: Vec<char> = new.chars().collect();
+    let pieces = pieces(&old, &new);
+    let now: Vec<char> = match present {
+        Some(present) => present.text(text)?.chars().collect(),
+        None => {
+            let lengths = pieces.iter().map(|piece| piece.old.len() + piece.new.len());
+            write.check_operations(lengths.sum())?;
+            Vec::new()
+        }
+    };
     // From the last piece to the first, so that the indices before it stay what they are.
-    for piece in pieces(&old, &new).into_iter().rev() {
+    for piece in pieces.into_iter().rev() {
         write.seek(piece.old.end)?;
         let inserted: String = new[piece.new.clone()].iter().collect();
         let stands = match present {
             Some(present) if !inserted.is_empty() => {
                 let since = since(write.tx, text, old.len(), &piece.old, present)?;
+                let since: String = now.get(since).unwrap_or_default().iter().collect();
                 since.contains(&inserted)
             }
             _ => false,
         };
         if !stands && !inserted.is_empty() {
-            write.tx.splice_text(text, piece.old.end, 0, &inserted)?;
+            write.splice_text(text, piece.old.end, 0, &inserted)?;
         }
         for index in piece.old.rev() {
             write.seek(index)?;
@@ -42,7 +52,7 @@ pub(super) fn put<T: Transactable>(
                 None => false,
             };
             if !gone {
-                write.tx.splice_text(text, index, 1, "")?;
+                write.splice_text(text, index, 1, "")?;
             }
         }
     }
@@ -105,14 +115,14 @@ fn place<T: Transactable>(
     Ok((now, if lives { Lives::Yes } else { Lives::No }))
 }
 
-/// What stands at present between the neighbours of a run of the base.
+/// Where at present the neighbours of a run of the base have others between them.
 fn since<T: Transactable>(
     tx: &T,
     text: &ObjId,
     length: usize,
     run: &Range<usize>,
     present: &Automerge,
-) -> Result<String, Refusal> {
+) -> Result<Range<usize>, Refusal> {
     let start = match run.start.checked_sub(1) {
         None => 0,
         Some(before) => match place(tx, text, before, present)? {
@@ -122,5 +132,5 @@ fn since<T: Transactable>(
     };
     let end =
         if run.end < length { place(tx, text, run.end, present)?.0 } else { present.length(text) };
-    Ok(present.text(text)?.chars().skip(start).take(end.saturating_sub(start)).collect())
+    Ok(start..end)
 }

@@ -80,8 +80,12 @@ impl<'a, T: Transactable> Writing<'a, T> {
 
     /// Counts an operation at an index, where Automerge looks from the start on.
     pub(super) fn seek(&mut self, index: usize) -> Result<(), Refusal> {
+        self.seek_times(index, 1)
+    }
+
+    fn seek_times(&mut self, index: usize, times: usize) -> Result<(), Refusal> {
         let Some(left) = &mut self.steps_left else { return Ok(()) };
-        match left.checked_sub(index + self.deleted + 1) {
+        match left.checked_sub(times.saturating_mul(index + self.deleted + 1)) {
             Some(rest) => {
                 *left = rest;
                 Ok(())
@@ -166,6 +170,7 @@ impl<'a, T: Transactable> Writing<'a, T> {
     /// Takes a key out of all backing maps in which the transaction sees it.
     pub(super) fn delete_key(&mut self, key: &str, old: &Slot) -> Result<(), Refusal> {
         self.settle(old);
+        self.check_operations(1)?;
         for holder in old.holders() {
             self.tx.delete(holder, key)?;
         }
@@ -220,6 +225,22 @@ impl<'a, T: Transactable> Writing<'a, T> {
         self.insert_elements(list, index, &values)
     }
 
+    /// Letters of a text, which are there, out, and others in before those that follow.
+    pub(super) fn splice_text(
+        &mut self,
+        text: &ObjId,
+        at: usize,
+        removed: usize,
+        inserted: &str,
+    ) -> Result<(), Refusal> {
+        self.check_operations(removed.saturating_add(inserted.chars().count()))?;
+        self.count_bytes(inserted.len())?;
+        self.seek_times(at, removed.max(1))?;
+        // Fewer are removed than are there.
+        let removed = isize::try_from(removed).unwrap_or(isize::MAX);
+        Ok(self.tx.splice_text(text, at, removed, inserted)?)
+    }
+
     /// Takes a visible list element out.
     pub(super) fn delete_element(
         &mut self,
@@ -229,6 +250,7 @@ impl<'a, T: Transactable> Writing<'a, T> {
     ) -> Result<(), Refusal> {
         self.settle(old);
         self.seek(index)?;
+        self.check_operations(1)?;
         self.deleted += 1;
         Ok(self.tx.delete(list, index)?)
     }
