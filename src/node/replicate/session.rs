@@ -192,34 +192,58 @@ impl Node {
     }
 }
 
+/// How long a peer that failed is let alone: longer each time, until it is well again.
+#[derive(Debug)]
+struct Pauses {
+    next: Duration,
+    /// Which start of the peer was met last.
+    met: Option<IncarnationId>,
+}
+
+impl Pauses {
+    const fn new() -> Self {
+        Self { next: PAUSE_MIN, met: None }
+    }
+
+    /// Takes note of an attempt that lasted so long, and met this start of the peer. One that was started anew
+    /// since is well, be it for a moment.
+    fn note(&mut self, lasted: Duration, met: Option<IncarnationId>) {
+        if BEAT < lasted || (met.is_some() && met != self.met) {
+            self.next = PAUSE_MIN;
+        }
+        self.met = met.or(self.met);
+    }
+
+    fn take(&mut self) -> Duration {
+        let pause = self.next;
+        self.next = (pause * 2).min(PAUSE_MAX);
+        pause
+    }
+}
+
 /// Keeps up with a peer for ever.
 pub(super) async fn attend(node: Node, peer: Arc<Peer>, client: Client) {
-    let mut pause = PAUSE_MIN;
+    let mut pauses = Pauses::new();
     loop {
         let began = Instant::now();
         // Before it says hello: what changes behind that is not missed.
         let changes = node.members().changes();
-        let end = match greet(&node, &peer, &client).await {
+        let (end, met) = match greet(&node, &peer, &client).await {
             Ok(session) => {
                 let end = session.run(changes).await;
                 node.members().link(session.id, false);
-                peer.release();
-                end
+                (end, Some(session.start))
             }
-            Err(end) => {
-                peer.release();
-                end
-            }
+            Err(end) => (end, None),
         };
-        if BEAT < began.elapsed() {
-            pause = PAUSE_MIN;
-        }
+        peer.release();
+        pauses.note(began.elapsed(), met);
         let jitter = Duration::from_millis(below(node.ambient(), 100));
         match end {
             End::Failed(trouble) => {
-                peer.failed(&trouble, pause + jitter);
-                peer.rest(&trouble, pause + jitter).await;
-                pause = (pause * 2).min(PAUSE_MAX);
+                let pause = pauses.take() + jitter;
+                peer.failed(&trouble, pause);
+                peer.rest(&trouble, pause).await;
             }
             End::Renewed => time::sleep(PAUSE_MIN + jitter).await,
         }
@@ -398,5 +422,34 @@ impl Session {
         }
         self.node.members().greet(hello, &self.peer.terms.scope, None);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peer_that_was_started_again_or_stayed_is_tried_soon() {
+        let [first, second] = [1, 2].map(|of| Some(IncarnationId::from_bytes([of; 16])));
+        let mut pauses = Pauses::new();
+        let moment = Duration::from_millis(1);
+        let mut seconds = |lasted, met| {
+            pauses.note(lasted, met);
+            pauses.take().as_secs_f64()
+        };
+        // It is not there, longer and longer.
+        let down: Vec<f64> = (0..10).map(|_| seconds(moment, None)).collect();
+        assert_eq!(down, [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8, 25.6, 30.0]);
+        // It was started, and is gone at once.
+        assert_eq!(seconds(moment, first), 0.1);
+        assert_eq!(seconds(moment, None), 0.2);
+        // The same start fails again and again.
+        assert_eq!(seconds(moment, first), 0.4);
+        assert_eq!(seconds(moment, first), 0.8);
+        assert_eq!(seconds(moment, second), 0.1);
+        assert_eq!(seconds(moment, second), 0.2);
+        // It stayed.
+        assert_eq!(seconds(BEAT + moment, second), 0.1);
     }
 }
