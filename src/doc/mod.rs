@@ -25,6 +25,7 @@ mod pairing;
 mod past;
 mod patch;
 mod patching;
+mod pieces;
 mod place;
 mod pointer;
 mod print;

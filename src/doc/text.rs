@@ -4,13 +4,9 @@
 //! deleted again, and a piece that stands already between the same neighbours is not inserted
 //! again, so equal edits and retries are no change.
 
-use super::{Refusal, place::operation_name, write::Writing};
+use super::{Refusal, pieces::pieces, place::operation_name, write::Writing};
 use automerge::{Automerge, ObjId, ReadDoc, transaction::Transactable};
-use similar::{Algorithm, DiffOp, capture_diff_slices};
 use std::ops::Range;
-
-/// Past this many comparisons the differing middle is replaced as one piece.
-const COMPARISONS_MAX: usize = 4_000_000;
 
 /// Makes a text show `new`. `present`: the document now, where the transaction's base is older.
 pub(super) fn put<T: Transactable>(
@@ -57,42 +53,6 @@ pub(super) fn put<T: Transactable>(
         }
     }
     Ok(())
-}
-
-/// A run of letters that another run replaces, as code points.
-struct Piece {
-    old: Range<usize>,
-    new: Range<usize>,
-}
-
-fn pieces(old: &[char], new: &[char]) -> Vec<Piece> {
-    let head = old.iter().zip(new).take_while(|(a, b)| a == b).count();
-    let (old_rest, new_rest) = (&old[head..], &new[head..]);
-    let tail = old_rest.iter().rev().zip(new_rest.iter().rev()).take_while(|(a, b)| a == b).count();
-    let old_middle = &old_rest[..old_rest.len() - tail];
-    let new_middle = &new_rest[..new_rest.len() - tail];
-    if COMPARISONS_MAX < old_middle.len().saturating_mul(new_middle.len()) {
-        let piece =
-            Piece { old: head..head + old_middle.len(), new: head..head + new_middle.len() };
-        return vec![piece];
-    }
-    let mut pieces: Vec<Piece> = Vec::new();
-    for op in capture_diff_slices(Algorithm::Myers, old_middle, new_middle) {
-        if matches!(op, DiffOp::Equal { .. }) {
-            continue;
-        }
-        let (old, new) = (op.old_range(), op.new_range());
-        let old = head + old.start..head + old.end;
-        let new = head + new.start..head + new.end;
-        match pieces.last_mut() {
-            Some(last) if last.old.end == old.start && last.new.end == new.start => {
-                last.old.end = old.end;
-                last.new.end = new.end;
-            }
-            _ => pieces.push(Piece { old, new }),
-        }
-    }
-    pieces
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
