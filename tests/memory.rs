@@ -392,7 +392,7 @@ fn an_old_version_of_a_long_text_is_edited_in_the_memory_that_a_part_of_it_takes
         let at = 700_000 - at;
         format!(r#"{{"op":"splice","path":"/text","at":{at},"insert":"y"}}"#)
     };
-    let patch = format!("[{}]", joined(20, splice));
+    let patch = format!("[{}]", joined(100, splice));
     let patch = Patch::parse(patch.as_bytes(), Form::Plain, &Limits::default()).unwrap();
     let (edit, limits) = (Edit::JsonPatch(patch), Limits::default());
     let mut edit = || making.0.edit(&edit, Some(&base), &Stamp::default(), &limits).unwrap();
@@ -407,9 +407,14 @@ fn more_deletions_than_a_change_may_have_are_refused_before_they_are_made() {
     let put = Edit::Put(parse(typed, Form::Typed, &Limits::default()).unwrap());
     let splice = br#"[{"op":"splice","path":"/text","at":0,"remove":600000,"insert":""}]"#;
     let splice = Edit::JsonPatch(Patch::parse(splice, Form::Plain, &Limits::default()).unwrap());
-    for edit in [put, splice] {
-        let mut edit = || making.0.edit(&edit, None, &Stamp::default(), &Limits::default());
-        let refused = within(PEAK_MAX / 4, &mut edit).unwrap_err();
+    let base = making.0.version();
+    making.patch(r#"[{"op":"splice","path":"/text","at":0,"insert":"x"}]"#);
+    for (edit, base) in [(&put, None), (&splice, None), (&put, Some(&base)), (&splice, Some(&base))]
+    {
+        let mut edit = || making.0.edit(edit, base, &Stamp::default(), &Limits::default());
+        // An old version is made first.
+        let bytes = if base.is_none() { PEAK_MAX / 4 } else { 2 * PEAK_MAX };
+        let refused = within(bytes, &mut edit).unwrap_err();
         assert!(refused.to_string().contains("more than 250000 operations"), "{refused}");
     }
 }

@@ -13,8 +13,12 @@ use std::sync::OnceLock;
 /// values again, at the most.
 const PUT_UNCUT_MAX: usize = 2;
 
-/// About so many operations are applied at once: Automerge takes some 500 bytes for each until all are there.
+/// About so many operations are applied at once, or [`APPLIED_PART`] of those that are there if these are more:
+/// Automerge takes some 500 bytes for each until all are there.
 const APPLIED_AT_ONCE: usize = 1 << 16;
+/// Automerge walks over the lists and texts into which it puts them: in batches that grow with these, that comes
+/// to so many times each element.
+const APPLIED_PART: u64 = 8;
 
 /// What Automerge holds of a document.
 #[derive(Debug, Clone, Default)]
@@ -83,11 +87,13 @@ impl History {
     /// As [`Automerge::apply_changes`]: then it may have some of them.
     pub(super) fn apply(&mut self, mut changes: Vec<Change>) -> Result<(), AutomergeError> {
         while !changes.is_empty() {
+            let part = self.automerge().stats().num_ops / APPLIED_PART;
+            let at_once = usize::try_from(part).unwrap_or(usize::MAX).max(APPLIED_AT_ONCE);
             let (mut operations, mut bytes) = (0, 0);
             let full = changes.iter().position(|change| {
                 operations += change.len();
                 bytes += change.raw_bytes().len();
-                APPLIED_AT_ONCE <= operations
+                at_once <= operations
             });
             let later = changes.split_off(full.map_or(changes.len(), |last| last + 1));
             self.ready(operations);

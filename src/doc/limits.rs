@@ -66,12 +66,6 @@ impl Limits {
         }
     }
 
-    /// How many elements an edit at an older base may look at in place, in a document of so many operations.
-    pub(super) fn seek_steps(&self, operations: u64) -> usize {
-        let begun = usize::try_from(operations >> 16).unwrap_or(usize::MAX).saturating_add(1);
-        self.seek_steps_max.saturating_mul(begun)
-    }
-
     /// Refuses a value that would nest too deep at `path`. A container inside of `levels` others
     /// nests as deep as they and itself together; what is no container nests nowhere.
     pub(super) fn check_depth(

@@ -4,7 +4,7 @@
 //! compared word by word first, or line by line, and then letter by letter where words or lines differ.
 
 use similar::{Algorithm, DiffOp, capture_diff_slices};
-use std::ops::Range;
+use std::{collections::HashMap, ops::Range};
 
 /// A run of letters that another run replaces, as code points.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,11 +14,6 @@ pub(super) struct Piece {
 }
 
 impl Piece {
-    /// How many letters of both texts it has.
-    fn len(&self) -> usize {
-        self.old.len() + self.new.len()
-    }
-
     /// The same without what it begins and ends with in both.
     fn trimmed(self, old: &[char], new: &[char]) -> Self {
         let Self { old: mut from, new: mut to } = self;
@@ -32,18 +27,12 @@ impl Piece {
     }
 }
 
-/// How long the search may take.
-#[derive(Debug, Clone, Copy)]
-struct Bounds {
-    /// Most letters, words and lines of both texts that are compared, in all.
-    tokens_max: usize,
-    /// Past so many pairs, what is common has to be a half: a text that was written anew has letters in common
-    /// with the old one, and to keep these is no use to anybody.
-    pairs_max: usize,
-}
+/// Most letters, words and lines that one edit compares, of all texts that it puts: a second at the worst.
+pub(super) const TOKENS_MAX: usize = 200_000;
 
-/// A second at the worst.
-const BOUNDS: Bounds = Bounds { tokens_max: 200_000, pairs_max: 4_000_000 };
+/// Past so many pairs of letters, half of the shorter text has to stay: one that was written anew has letters in
+/// common with the old one, and to keep these is no use to anybody.
+const PAIRS_MAX: usize = 4_000_000;
 
 /// What texts are compared by.
 #[derive(Debug, Clone, Copy)]
@@ -57,24 +46,24 @@ enum Unit {
 const UNITS: [Unit; 3] = [Unit::Letter, Unit::Word, Unit::Line];
 
 impl Unit {
-    fn split(self, letters: &[char]) -> Vec<&[char]> {
+    fn split(self, letters: &[char]) -> Box<dyn Iterator<Item = &[char]> + '_> {
         match self {
-            Self::Letter => letters.chunks(1).collect(),
-            Self::Word => letters.split_inclusive(|letter| letter.is_whitespace()).collect(),
-            Self::Line => letters.split_inclusive(|letter| *letter == '\n').collect(),
+            Self::Letter => Box::new(letters.chunks(1)),
+            Self::Word => Box::new(letters.split_inclusive(|letter| letter.is_whitespace())),
+            Self::Line => Box::new(letters.split_inclusive(|letter| *letter == '\n')),
         }
     }
 }
 
-/// The runs that make one text of another, in their order; no two of them touch.
-pub(super) fn pieces(old: &[char], new: &[char]) -> Vec<Piece> {
-    within(old, new, BOUNDS)
+/// The runs that make one text of another, in their order; no two of them touch. `tokens_left`: how many letters,
+/// words and lines may be compared; what is too long for that is one piece.
+pub(super) fn pieces(old: &[char], new: &[char], tokens_left: &mut usize) -> Vec<Piece> {
+    within(old, new, tokens_left, PAIRS_MAX)
 }
 
-fn within(old: &[char], new: &[char], bounds: Bounds) -> Vec<Piece> {
-    let mut pieces: Vec<Piece> = Vec::new();
+fn within(old: &[char], new: &[char], tokens_left: &mut usize, pairs_max: usize) -> Vec<Piece> {
+    let mut pieces = Vec::new();
     let all = Piece { old: 0..old.len(), new: 0..new.len() };
-    let Bounds { tokens_max: tokens_left, pairs_max } = bounds;
     Search { old, new, tokens_left, pairs_max }.search(all, &UNITS, &mut pieces);
     pieces
 }
@@ -83,7 +72,7 @@ fn within(old: &[char], new: &[char], bounds: Bounds) -> Vec<Piece> {
 struct Search<'t> {
     old: &'t [char],
     new: &'t [char],
-    tokens_left: usize,
+    tokens_left: &'t mut usize,
     pairs_max: usize,
 }
 
@@ -91,65 +80,72 @@ impl Search<'_> {
     /// Adds what differs in a piece, which may be compared by some units.
     fn search(&mut self, piece: Piece, units: &[Unit], pieces: &mut Vec<Piece>) {
         let whole = piece.trimmed(self.old, self.new);
-        if whole.old.is_empty() || whole.new.is_empty() {
-            return add(whole, pieces);
+        match (whole.old.is_empty(), whole.new.is_empty()) {
+            (true, true) => return,
+            (false, false) => {}
+            _ => return pieces.push(whole),
         }
         let (old, new) = (&self.old[whole.old.clone()], &self.new[whole.new.clone()]);
-        for (at, unit) in units.iter().enumerate() {
-            if matches!(unit, Unit::Letter) && self.tokens_left < whole.len() {
-                continue;
-            }
-            let (old_tokens, new_tokens) = (unit.split(old), unit.split(new));
-            let Some(left) = self.tokens_left.checked_sub(old_tokens.len() + new_tokens.len())
-            else {
-                continue;
-            };
-            self.tokens_left = left;
-            let found = differences(&old_tokens, &new_tokens, &whole);
-            let changed: usize = found.iter().map(Piece::len).sum();
-            if self.pairs_max < old.len().saturating_mul(new.len()) && whole.len() < 2 * changed {
-                return add(whole, pieces);
-            }
-            for piece in found {
-                self.search(piece, &units[..at], pieces);
-            }
-            return;
+        let tokens = units.iter().enumerate().find_map(|(at, unit)| {
+            let texts = [(unit.split(old), whole.old.start), (unit.split(new), whole.new.start)];
+            Some((at, Tokens::of(texts, *self.tokens_left)?))
+        });
+        let Some((at, tokens)) = tokens else { return pieces.push(whole) };
+        *self.tokens_left -= tokens.len();
+        let found = tokens.differences();
+        let stays = old.len() - found.iter().map(|piece| piece.old.len()).sum::<usize>();
+        let pairs = old.len().saturating_mul(new.len());
+        if self.pairs_max < pairs && 2 * stays < old.len().min(new.len()) {
+            return pieces.push(whole);
         }
-        add(whole, pieces);
+        for piece in found {
+            self.search(piece, &units[..at], pieces);
+        }
     }
 }
 
-/// Which tokens of one text differ from those of another, as letters; both begin where `whole` does.
-fn differences(old: &[&[char]], new: &[&[char]], whole: &Piece) -> Vec<Piece> {
-    let [old_ends, new_ends] =
-        [(old, whole.old.start), (new, whole.new.start)].map(|(tokens, start)| {
-            let ends = tokens.iter().scan(start, |end, token| {
-                *end += token.len();
-                Some(*end)
-            });
-            std::iter::once(start).chain(ends).collect::<Vec<_>>()
-        });
-    let letters = |ends: &[usize], tokens: Range<usize>| ends[tokens.start]..ends[tokens.end];
-    let found = capture_diff_slices(Algorithm::Myers, old, new).into_iter();
-    let found = found.filter(|found| !matches!(found, DiffOp::Equal { .. }));
-    let found = found.map(|found| Piece {
-        old: letters(&old_ends, found.old_range()),
-        new: letters(&new_ends, found.new_range()),
-    });
-    let mut pieces = Vec::new();
-    found.for_each(|piece| add(piece, &mut pieces));
-    pieces
+/// Two texts in parts: equal ones have the same number.
+struct Tokens {
+    numbers: [Vec<u32>; 2],
+    /// Where each part begins, and the last one ends, as letters.
+    bounds: [Vec<usize>; 2],
 }
 
-/// Adds a piece behind others, or to the last one where it goes on there.
-fn add(piece: Piece, pieces: &mut Vec<Piece>) {
-    match pieces.last_mut() {
-        _ if piece.len() == 0 => {}
-        Some(last) if last.old.end == piece.old.start && last.new.end == piece.new.start => {
-            last.old.end = piece.old.end;
-            last.new.end = piece.new.end;
-        }
-        _ => pieces.push(piece),
+impl Tokens {
+    /// The parts of both texts, and where these begin; `None`: there are more parts than so many.
+    fn of<'t>(texts: [(impl Iterator<Item = &'t [char]>, usize); 2], most: usize) -> Option<Self> {
+        let (mut known, mut left) = (HashMap::new(), most);
+        let [old, new] = texts.map(|(parts, start)| {
+            let (mut numbers, mut bounds) = (Vec::new(), vec![start]);
+            for part in parts {
+                left = left.checked_sub(1)?;
+                let next = u32::try_from(known.len()).ok()?;
+                numbers.push(*known.entry(part).or_insert(next));
+                bounds.push(bounds.last()? + part.len());
+            }
+            Some((numbers, bounds))
+        });
+        let (old, new) = (old?, new?);
+        Some(Self { numbers: [old.0, new.0], bounds: [old.1, new.1] })
+    }
+
+    fn len(&self) -> usize {
+        self.numbers.iter().map(Vec::len).sum()
+    }
+
+    /// Which letters belong to parts that differ.
+    fn differences(&self) -> Vec<Piece> {
+        let letters = |side: usize, parts: Range<usize>| {
+            self.bounds[side][parts.start]..self.bounds[side][parts.end]
+        };
+        let [old, new] = &self.numbers;
+        let found = capture_diff_slices(Algorithm::Myers, old, new).into_iter();
+        let found = found.filter(|found| !matches!(found, DiffOp::Equal { .. }));
+        let piece = |found: DiffOp| Piece {
+            old: letters(0, found.old_range()),
+            new: letters(1, found.new_range()),
+        };
+        found.map(piece).collect()
     }
 }
 
@@ -162,9 +158,9 @@ mod tests {
     }
 
     /// The texts of the pieces.
-    fn shown(old: &str, new: &str, bounds: Bounds) -> Vec<(String, String)> {
+    fn shown(old: &str, new: &str, mut tokens_max: usize) -> Vec<(String, String)> {
         let (old, new) = (letters(old), letters(new));
-        let pieces = within(&old, &new, bounds).into_iter();
+        let pieces = pieces(&old, &new, &mut tokens_max).into_iter();
         pieces
             .map(|piece| (old[piece.old].iter().collect(), new[piece.new].iter().collect()))
             .collect()
@@ -189,9 +185,8 @@ mod tests {
                 new.splice(at..end, word(&mut random).chars());
             }
             let old = letters(&old);
-            let bounds =
-                Bounds { tokens_max: random.usize(..100), pairs_max: random.usize(..2_000) };
-            let pieces = within(&old, &new, bounds);
+            let (mut tokens_left, pairs_max) = (random.usize(..100), random.usize(..2_000));
+            let pieces = within(&old, &new, &mut tokens_left, pairs_max);
             let touch = |two: &[Piece]| {
                 two[1].old.start <= two[0].old.end && two[1].new.start <= two[0].new.end
             };
@@ -207,15 +202,23 @@ mod tests {
 
     #[test]
     fn a_long_text_is_compared_by_words_or_lines_and_then_by_letters() {
-        let bounds = |tokens_max| Bounds { tokens_max, pairs_max: usize::MAX };
         let old = "low tide at noon\n\nhigh tide at six\nand rain";
         let new = "low tides at noon\n\nhigh tide at six\nand rains!";
         let changed = [pair("", "s"), pair("", "s!")];
         for tokens_max in [1_000, 30, 12] {
-            assert_eq!(shown(old, new, bounds(tokens_max)), changed, "{tokens_max}");
+            assert_eq!(shown(old, new, tokens_max), changed, "{tokens_max}");
         }
         let whole = [pair(&old[8..], &new[8..])];
-        assert_eq!(shown(old, new, bounds(3)), whole);
+        assert_eq!(shown(old, new, 3), whole);
+    }
+
+    #[test]
+    fn so_much_is_compared_in_all() {
+        let (old, new) = (letters("1 low tide 1"), letters("2 low tide 2"));
+        let mut tokens_left = 30;
+        assert_eq!(pieces(&old, &new, &mut tokens_left).len(), 2);
+        assert_eq!(tokens_left, 30 - 24);
+        assert_eq!(pieces(&old, &new, &mut tokens_left).len(), 1);
     }
 
     #[test]
@@ -223,7 +226,7 @@ mod tests {
         let line = |line: usize| format!("line {line} of a book that nobody has written\n");
         let old: String = (0..20_000).map(line).collect();
         let new = old.replacen("line 1 of", "line one of", 1).replacen("19998 of", "19998th of", 1);
-        assert_eq!(shown(&old, &new, BOUNDS), [pair("1", "one"), pair("", "th")]);
+        assert_eq!(shown(&old, &new, TOKENS_MAX), [pair("1", "one"), pair("", "th")]);
     }
 
     #[test]
@@ -231,8 +234,12 @@ mod tests {
         let mut random = fastrand::Rng::with_seed(7);
         let mut text = || (0..3_000).map(|_| random.lowercase()).collect::<String>();
         let (old, new) = (text(), text());
-        assert_eq!(shown(&old, &new, BOUNDS).len(), 1);
-        // Of a short one what stays is kept.
-        assert!(1 < shown(&old[..300], &new[..300], BOUNDS).len());
+        assert_eq!(shown(&old, &new, TOKENS_MAX).len(), 1);
+        // What is a part of the other stays,
+        let longer = format!("+{}{}{}+", &old[..1_500], "#".repeat(7_000), &old[1_500..]);
+        let pasted = [pair("", "+"), pair("", &"#".repeat(7_000)), pair("", "+")];
+        assert_eq!(shown(&old, &longer, TOKENS_MAX), pasted);
+        // and of a short one all that is common.
+        assert!(1 < shown(&old[..300], &new[..300], TOKENS_MAX).len());
     }
 }

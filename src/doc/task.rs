@@ -12,7 +12,7 @@ use super::{
     refusal::internal,
     standing::{GONE, GONE_NAMES_MAX, Standing, settled_since},
     view::Scope,
-    write::Writing,
+    write::{Steps, Writing},
 };
 use automerge::{
     Automerge, Change, ChangeHash, PatchLog, ROOT, ReadDoc,
@@ -78,9 +78,9 @@ impl Task<'_> {
             let tx = automerge.transaction();
             return self.run(tx, standing, content, None)?.ok_or_else(unbounded);
         }
-        let steps_max = self.limits.seek_steps(automerge.stats().num_ops);
+        let steps = Steps::of(automerge.stats().num_ops, self.limits);
         let tx = automerge.transaction_at(PatchLog::inactive(), self.base).map_err(internal)?;
-        match self.run(tx, standing.clone(), content, Some(steps_max))? {
+        match self.run(tx, standing.clone(), content, Some(steps))? {
             Some(made) => Ok(made),
             None => self.edit_copy(automerge, standing, content),
         }
@@ -119,11 +119,11 @@ impl Task<'_> {
         mut tx: Transaction<'_>,
         standing: Standing,
         content: Content,
-        steps_max: Option<usize>,
+        steps: Option<Steps>,
     ) -> Result<Option<Made>, Refusal> {
         let standing_now = self.present.map(Scope::standing);
         let (strings, limits) = (self.strings, self.limits);
-        let mut writing = Writing::new(&mut tx, strings, standing, standing_now, limits, steps_max);
+        let mut writing = Writing::new(&mut tx, strings, standing, standing_now, limits, steps);
         let applied = self.apply(&mut writing, content);
         if writing.is_exhausted() {
             return Ok(None);

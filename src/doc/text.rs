@@ -17,7 +17,7 @@ pub(super) fn put<T: Transactable>(
 ) -> Result<(), Refusal> {
     let old: Vec<char> = write.tx.text(text)?.chars().collect();
     let new: Vec<char> = new.chars().collect();
-    let pieces = pieces(&old, &new);
+    let pieces = pieces(&old, &new, &mut write.tokens_left);
     let now: Vec<char> = match present {
         Some(present) => present.text(text)?.chars().collect(),
         None => {
@@ -28,6 +28,18 @@ pub(super) fn put<T: Transactable>(
     };
     // From the last piece to the first, so that the indices before it stay what they are.
     for piece in pieces.into_iter().rev() {
+        let mut living = Vec::new();
+        for index in piece.old.clone().rev() {
+            write.seek(index)?;
+            let gone = match present {
+                Some(present) => place(write.tx, text, index, present)?.1 == Lives::No,
+                None => false,
+            };
+            if !gone {
+                living.push(index);
+                write.check_operations(living.len())?;
+            }
+        }
         write.seek(piece.old.end)?;
         let inserted: String = new[piece.new.clone()].iter().collect();
         let stands = match present {
@@ -41,15 +53,8 @@ pub(super) fn put<T: Transactable>(
         if !stands && !inserted.is_empty() {
             write.splice_text(text, piece.old.end, 0, &inserted)?;
         }
-        for index in piece.old.rev() {
-            write.seek(index)?;
-            let gone = match present {
-                Some(present) => place(write.tx, text, index, present)?.1 == Lives::No,
-                None => false,
-            };
-            if !gone {
-                write.splice_text(text, index, 1, "")?;
-            }
+        for index in living {
+            write.splice_text(text, index, 1, "")?;
         }
     }
     Ok(())

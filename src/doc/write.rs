@@ -6,6 +6,7 @@
 
 use super::{
     Limits, NewStrings, Refusal, RefusalKind, Value,
+    pieces::TOKENS_MAX,
     place::{Entry, Slot, operation_name, scalar_of},
     standing::{Stander, Standing},
     view::{Item, Scope},
@@ -28,13 +29,35 @@ pub(super) struct Writing<'a, T> {
     /// What may still be written, in bytes of strings and bytes.
     bytes_left: usize,
     /// Elements that may still be looked at; `None`: any number.
-    steps_left: Option<usize>,
+    steps: Option<Steps>,
     exhausted: bool,
     /// How many list elements were deleted, which Automerge goes on walking over.
     deleted: usize,
     /// How many of those may still be walked over.
     walk_left: usize,
+    /// Letters, words and lines of texts that may still be compared.
+    pub(super) tokens_left: usize,
 }
+
+/// How many elements an edit at an older base may look at in place.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Steps {
+    left: usize,
+    /// For one operation at least: what is deleted in its list or text, or came later, is looked at as well.
+    least: usize,
+}
+
+impl Steps {
+    /// Those in a document of so many operations.
+    pub(super) fn of(operations: u64, limits: &Limits) -> Self {
+        let operations = usize::try_from(operations).unwrap_or(usize::MAX);
+        let begun = (operations >> 16).saturating_add(1);
+        Self { left: limits.seek_steps_max.saturating_mul(begun), least: operations / SEEK_PART }
+    }
+}
+
+/// Which part of a document an operation at an older base looks at, at least, as far as is known.
+const SEEK_PART: usize = 16;
 
 impl<'a, T: Transactable> Writing<'a, T> {
     pub(super) fn new(
@@ -43,7 +66,7 @@ impl<'a, T: Transactable> Writing<'a, T> {
         standing: Standing,
         standing_now: Option<&'a Standing>,
         limits: &Limits,
-        steps_max: Option<usize>,
+        steps: Option<Steps>,
     ) -> Self {
         Self {
             tx,
@@ -53,10 +76,11 @@ impl<'a, T: Transactable> Writing<'a, T> {
             settled: Vec::new(),
             operations_max: limits.change_operations_max,
             bytes_left: limits.document_bytes_max,
-            steps_left: steps_max,
+            steps,
             exhausted: false,
             deleted: 0,
             walk_left: limits.walked_elements_max,
+            tokens_left: TOKENS_MAX,
         }
     }
 
@@ -84,10 +108,11 @@ impl<'a, T: Transactable> Writing<'a, T> {
     }
 
     fn seek_times(&mut self, index: usize, times: usize) -> Result<(), Refusal> {
-        let Some(left) = &mut self.steps_left else { return Ok(()) };
-        match left.checked_sub(times.saturating_mul(index + self.deleted + 1)) {
-            Some(rest) => {
-                *left = rest;
+        let Some(steps) = &mut self.steps else { return Ok(()) };
+        let each = (index + self.deleted + 1).max(steps.least);
+        match steps.left.checked_sub(times.saturating_mul(each)) {
+            Some(left) => {
+                steps.left = left;
                 Ok(())
             }
             None => {

@@ -1,6 +1,6 @@
 //! What being a peer adds to a write: rows that are written, and rows that are read.
 
-use crate::replicate::{Island, SECRET, equal, name};
+use crate::replicate::{Island, SECRET, SOON, equal, name};
 use bytes::Bytes;
 use std::{
     collections::BTreeMap,
@@ -108,9 +108,12 @@ async fn a_write_on_a_peer_touches_two_rows_for_the_feed_and_reads_none_for_the_
         lone.put("notes/1", &json).await;
         let version = a.put("notes/1", &json).await.version;
         // One at a time: of a document that is written while a batch is put together the head is read.
-        while b.all().await.get(&name("notes/1")).is_none_or(|held| held.0 != version) {
-            time::sleep(Duration::from_millis(1)).await;
-        }
+        let there = async || {
+            while b.all().await.get(&name("notes/1")).is_none_or(|held| held.0 != version) {
+                time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        time::timeout(SOON, there()).await.unwrap();
     }
     let (mut with, without) = (engine.take(), alone.take());
     // Who pushes looks for what is new, once for each batch: no row of a document is read.
