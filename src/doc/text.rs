@@ -17,7 +17,7 @@ pub(super) fn put<T: Transactable>(
 ) -> Result<(), Refusal> {
     let old: Vec<char> = write.tx.text(text)?.chars().collect();
     let new: Vec<char> = new.chars().collect();
-    let pieces = pieces(&old, &new, &mut write.tokens_left);
+    let pieces = pieces(&old, &new, &mut write.comparing_left);
     let now: Vec<char> = match present {
         Some(present) => present.text(text)?.chars().collect(),
         None => {

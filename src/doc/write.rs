@@ -6,7 +6,7 @@
 
 use super::{
     Limits, NewStrings, Refusal, RefusalKind, Value,
-    pieces::TOKENS_MAX,
+    pieces::STEPS_MAX,
     place::{Entry, Slot, operation_name, scalar_of},
     standing::{Stander, Standing},
     view::{Item, Scope},
@@ -35,8 +35,8 @@ pub(super) struct Writing<'a, T> {
     deleted: usize,
     /// How many of those may still be walked over.
     walk_left: usize,
-    /// Letters, words and lines of texts that may still be compared.
-    pub(super) tokens_left: usize,
+    /// Steps that may still be taken to compare texts.
+    pub(super) comparing_left: usize,
 }
 
 /// How many elements an edit at an older base may look at in place.
@@ -80,7 +80,7 @@ impl<'a, T: Transactable> Writing<'a, T> {
             exhausted: false,
             deleted: 0,
             walk_left: limits.walked_elements_max,
-            tokens_left: TOKENS_MAX,
+            comparing_left: STEPS_MAX,
         }
     }
 

@@ -182,6 +182,44 @@ fn a_patch_that_grows_or_takes_long_is_refused_at_its_bounds() {
     }
 }
 
+#[test]
+fn three_who_write_into_one_version_of_a_text_find_all_of_it_where_they_put_it() {
+    let mut random = fastrand::Rng::with_seed(7);
+    let mut lines = |count: usize, end: &str| {
+        let mut word =
+            || (0..random.usize(2..9)).map(|_| random.char('a'..='p')).collect::<String>();
+        let mut line = || (0..9).map(|_| word()).collect::<Vec<_>>().join(" ") + end;
+        (0..count).map(|_| line()).collect::<String>()
+    };
+    // Prose in lines; in one line; and letters without a word.
+    for end in ["\n", " ", ""] {
+        for (long, more) in [(8, 6), (40, 5), (300, 10), (2_000, 10)] {
+            let without = |text: String| if end.is_empty() { text.replace(' ', "") } else { text };
+            let mut lines = |count| without(lines(count, end));
+            let [first, second] = [lines(long), lines(long)];
+            let [ann, anns, bob, bobs] = [lines(more), lines(more), lines(more), lines(more)];
+            let put = |text: String| serde_json::json!({ "t": { "$text": text } }).to_string();
+            let mut line = Line::new();
+            let seen = line.put(None, &put(format!("{first}{second}")));
+            line.put(Some(&seen), &put(format!("{ann}{first}{second}{anns}")));
+            line.put(Some(&seen), &put(format!("{first}MIDDLE{second}")));
+            line.put(Some(&seen), &put(format!("{bob}{first}{second}{bobs}")));
+            let shown: serde_json::Value = serde_json::from_str(&line.shows()).unwrap();
+            let shown = shown["t"]["$text"].as_str().unwrap();
+            let before = ann.len() + bob.len() + first.len();
+            assert_eq!(shown.find("MIDDLE"), Some(before), "{long} of {end:?}");
+            let behind = anns.len() + bobs.len() + second.len();
+            assert_eq!(shown.len(), before + "MIDDLE".len() + behind, "{long} of {end:?}");
+            if !end.is_empty() {
+                for written in [&ann, &anns, &bob, &bobs] {
+                    let written = &written[..written.len() - 10];
+                    assert!(shown.contains(written), "{long} of {end:?}: {written}");
+                }
+            }
+        }
+    }
+}
+
 #[tokio::test]
 async fn strings_of_a_collection_that_says_so_become_texts() {
     let options = Options { texts: ["notes".parse().unwrap()].into(), ..Options::default() };
