@@ -73,11 +73,12 @@ struct Known {
 }
 
 impl Known {
-    /// Takes note that a node was heard, if it is known.
-    fn hear(&mut self, node: NodeId) {
+    /// Takes note that a start of a node was heard, if that is known.
+    fn hear(&mut self, node: NodeId, start: IncarnationId) {
         self.heard += 1;
         if let Some(rivals) = self.rivals.get_mut(&node) {
             rivals.heard = self.heard;
+            rivals.hear(start);
         }
     }
 
@@ -159,8 +160,13 @@ impl Members {
             known.starts.push_back(envelope.from);
             known.forget_a_start();
         }
-        known.hear(envelope.node);
+        known.hear(envelope.node, envelope.from);
         known.replays.entry(envelope.from).or_default().hear(envelope.number)
+    }
+
+    /// Takes note of an answer.
+    pub(super) fn hear_answer(&self, node: NodeId, start: IncarnationId) {
+        self.lock().hear(node, start);
     }
 
     /// A request came that no member has sealed. Whether it is time to tell so.
@@ -192,7 +198,7 @@ impl Members {
         {
             tracing::error!(%node, %refused, "two nodes run on copies of the same data");
         }
-        known.hear(node);
+        known.hear(node, start);
         if lets_in { Entry::Open } else { Entry::Twin }
     }
 

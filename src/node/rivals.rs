@@ -11,8 +11,8 @@ const DISPLACED_MAX: usize = 16;
 /// One hello may have been on its way, from each of two sessions.
 const RETURNS_MIN: u32 = 3;
 
-/// How long a start that is refused may be silent, and is still said to run: two of its longest pauses.
-const TWIN_TIME: Duration = Duration::from_secs(60);
+/// How long a start may be silent, and is still said to run: two of the longest pauses.
+const SILENCE_MAX: Duration = Duration::from_secs(60);
 
 /// The starts of a node that have said hello.
 #[derive(Debug, Default)]
@@ -20,6 +20,8 @@ pub(super) struct Rivals {
     /// The count when the node was heard last.
     pub(super) heard: u64,
     last: Option<IncarnationId>,
+    /// When that one was heard last.
+    spoke: Option<Instant>,
     /// Those whose place was taken.
     displaced: VecDeque<IncarnationId>,
     /// How often one of those came back, since the last one that was new.
@@ -29,11 +31,29 @@ pub(super) struct Rivals {
 }
 
 impl Rivals {
+    /// A start asks something, or answers.
+    pub(super) fn hear(&mut self, start: IncarnationId) {
+        if self.last == Some(start) {
+            self.spoke = Some(Instant::now());
+        }
+    }
+
     /// A start says hello. `false`: another one of the same node runs, and it is the other's place.
     pub(super) fn lets_in(&mut self, start: IncarnationId) -> bool {
-        if let Some((_, tried)) = self.refused.iter_mut().find(|(known, _)| *known == start) {
-            *tried = Instant::now();
-            return false;
+        let lets_in = self.takes_place(start);
+        self.hear(start);
+        lets_in
+    }
+
+    fn takes_place(&mut self, start: IncarnationId) -> bool {
+        if let Some(at) = self.refused.iter().position(|(known, _)| *known == start) {
+            if self.spoke.is_some_and(|spoke| spoke.elapsed() < SILENCE_MAX) {
+                self.refused[at].1 = Instant::now();
+                return false;
+            }
+            // The other one is gone, or has become a node of its own.
+            self.refused.remove(at);
+            self.displaced.clear();
         }
         let Some(last) = self.last.replace(start).filter(|last| *last != start) else {
             return true;
@@ -61,7 +81,7 @@ impl Rivals {
     /// The start that was refused last, as long as it goes on trying.
     pub(super) fn twin(&self) -> Option<IncarnationId> {
         let (start, tried) = self.refused.iter().max_by_key(|(_, tried)| *tried)?;
-        (tried.elapsed() < TWIN_TIME).then_some(*start)
+        (tried.elapsed() < SILENCE_MAX).then_some(*start)
     }
 }
 
@@ -93,10 +113,27 @@ mod tests {
             .collect();
         assert_eq!(lets_in, [true, true, true, true, true, false, false, true, true, false]);
         assert_eq!(rivals.twin(), Some(start(2)), "the greater one");
-        tokio::time::advance(TWIN_TIME).await;
+        for _ in 0..2 {
+            tokio::time::advance(SILENCE_MAX / 2).await;
+            rivals.hear(start(1));
+        }
         assert_eq!(rivals.twin(), None, "it tries no more");
         assert!(!rivals.lets_in(start(2)));
         assert_eq!(rivals.twin(), Some(start(2)));
+        // As long as the other one is heard.
+        for _ in 0..5 {
+            tokio::time::advance(SILENCE_MAX / 2).await;
+            rivals.hear(start(1));
+            rivals.hear(start(2));
+            assert!(!rivals.lets_in(start(2)));
+        }
+        // Once that is gone, this one is alone; and if it comes again, one of them is refused again.
+        tokio::time::advance(SILENCE_MAX).await;
+        assert!(rivals.lets_in(start(2)));
+        assert_eq!(rivals.twin(), None);
+        let lets_in = [1, 2, 1, 2, 1].map(|hello| rivals.lets_in(start(hello)));
+        assert_eq!(lets_in, [true, true, true, false, true]);
+        assert!(!rivals.lets_in(start(2)));
         for later in 3..100 {
             assert!(rivals.lets_in(start(later)));
         }

@@ -3,7 +3,7 @@
 use crate::process::Process;
 use std::{
     io::{Read, Write},
-    net::TcpListener,
+    net::{TcpListener, TcpStream},
     process::{Command, Stdio},
     thread,
     time::Duration,
@@ -146,8 +146,24 @@ fn a_node_that_is_silent_is_left_in_time() {
     }
 }
 
+#[test]
+fn an_answer_without_end_is_left() {
+    let head = b"HTTP/1.1 200 OK\r\ncontent-length: 1099511627776\r\n\r\n";
+    let done = ask_one_that("status", "9", |stream| {
+        stream.write_all(head).unwrap();
+        // Until it is left.
+        while stream.write_all(&[b' '; 1 << 20]).is_ok() {}
+    });
+    assert!(done.talk.ends_with(" sends an answer without end\n"), "{done:?}");
+}
+
 /// Runs a command against one that takes the request, says something, and then nothing more.
 fn ask_one_that_says(something: &str, line: &str, seconds: &str) -> Done {
+    ask_one_that(line, seconds, |stream| stream.write_all(something.as_bytes()).unwrap())
+}
+
+/// Runs a command against one that takes the request and does what it will.
+fn ask_one_that(line: &str, seconds: &str, does: impl FnOnce(&mut TcpStream) + Send) -> Done {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let mut command = program();
@@ -157,7 +173,7 @@ fn ask_one_that_says(something: &str, line: &str, seconds: &str) -> Done {
         let silent = scope.spawn(|| {
             let mut stream = listener.accept().unwrap().0;
             assert!(0 < stream.read(&mut [0; 1024]).unwrap());
-            stream.write_all(something.as_bytes()).unwrap();
+            does(&mut stream);
             stream
         });
         let done = run(&mut command, "{}");

@@ -336,6 +336,7 @@ impl Session {
         let envelope = (&members.key, members.envelope(Some(self.start)));
         let to = (&self.peer.options.url, &self.peer.wire);
         let told = self.client.ask(to, path, envelope, body, within).await?;
+        members.hear_answer(self.id, self.start);
         self.peer.heard(self.id, self.node.ambient().unix_ms());
         Ok(told)
     }
