@@ -24,7 +24,7 @@ use tokio::{sync::mpsc, time::timeout};
 
 /// Longest wait for a connection.
 const CONNECT_TIME: Duration = Duration::from_secs(5);
-/// Most of an answer that is read at once: some times what a node gives of one document.
+/// Most of an answer that is read at once, which is more than a node gives unless its limits are raised.
 const ANSWER_BYTES_MAX: usize = 512 << 20;
 /// Most of a refusal that is read.
 const PROBLEM_BYTES_MAX: usize = 64 << 10;
@@ -149,10 +149,10 @@ impl Client {
         let (head, mut body) = self.open(call).await?.into_parts();
         let mut bytes = BytesMut::new();
         while let Some(piece) = self.next(&mut body).await? {
-            bytes.extend_from_slice(&piece);
-            if ANSWER_BYTES_MAX < bytes.len() {
-                return Err(self.unreachable("sends an answer without end").into());
+            if ANSWER_BYTES_MAX < bytes.len() + piece.len() {
+                return Err(self.unreachable("sends more than 512 MiB").into());
             }
+            bytes.extend_from_slice(&piece);
         }
         Ok(Reply { status: head.status, headers: head.headers, body: bytes.freeze() })
     }

@@ -1,8 +1,8 @@
 //! Which letters of a text differ from those of another one.
 //!
 //! Lines are compared first, then words where lines differ, then letters where words do, each by
-//! [Myers' algorithm](https://doi.org/10.1007/BF01840446): the fewest that go and come. So a new paragraph comes as a whole,
-//! and does not take its letters from all over the one behind it.
+//! [Myers' algorithm](https://doi.org/10.1007/BF01840446): the fewest that go and come. So a new paragraph between those that
+//! stay comes as a whole, and does not take its letters from all over the one behind it.
 
 use similar::{Algorithm, DiffOp, capture_diff_slices};
 use std::{collections::HashMap, ops::Range};
@@ -31,8 +31,11 @@ impl Piece {
 /// Most steps that one edit takes to compare texts, all that it puts together: half a second at the worst.
 pub(super) const STEPS_MAX: usize = 100_000_000;
 
-/// Which part of the steps left one comparison may take: some 4,000 differ at most. What needs more was written anew.
+/// Which part of the steps left one comparison may take to find the fewest differences: some 4,000.
 const STEPS_PART: usize = 12;
+
+/// What it takes at the most to guess where a line or a word belongs, if more differ.
+const GUESS_STEPS: usize = 500;
 
 /// Most lines, words or letters of two texts that are compared at once: some 50 bytes are held for each.
 const TOKENS_MAX: usize = 1_000_000;
@@ -102,15 +105,32 @@ impl Search<'_> {
         }
     }
 
-    /// What differs in a piece; `None`: it is too long, or too much of it does.
+    /// What differs in a piece; `None`: it is too long, or too many of its letters do.
     fn differences(&mut self, whole: &Piece, unit: Unit) -> Option<Vec<Piece>> {
-        *self.steps_left = self.steps_left.checked_sub(whole.old.len() + whole.new.len())?;
+        self.take(whole.old.len() + whole.new.len())?;
         let tokens = Tokens::of([(self.old, &whole.old), (self.new, &whole.new)], unit)?;
-        let steps_max = *self.steps_left / STEPS_PART;
-        let steps = tokens.steps(steps_max);
-        // Those to know how many differ, and twice as many to find them.
-        *self.steps_left -= steps.map_or(steps_max, |steps| 3 * steps);
-        steps.map(|_| tokens.differences(whole))
+        match tokens.steps(*self.steps_left / STEPS_PART) {
+            // Those to know how many differ, about twice as many to find them, and each token some times.
+            Ok(steps) => {
+                self.take(3 * steps + 10 * tokens.len())?;
+                Some(tokens.differences(whole, Algorithm::RawMyers))
+            }
+            // Lines and words that are moved are found by guess as well; letters end up anywhere.
+            Err(steps) => {
+                self.take(steps)?;
+                if matches!(unit, Unit::Letter) {
+                    return None;
+                }
+                self.take(GUESS_STEPS * tokens.len())?;
+                Some(tokens.differences(whole, Algorithm::Myers))
+            }
+        }
+    }
+
+    /// `None`: there are not so many steps left.
+    fn take(&mut self, steps: usize) -> Option<()> {
+        *self.steps_left = self.steps_left.checked_sub(steps)?;
+        Some(())
     }
 
     /// Whether a piece is so large, and so much of it differs, that what does not is chance.
@@ -177,13 +197,17 @@ impl Tokens {
         Some(tokens)
     }
 
+    fn len(&self) -> usize {
+        self.old.numbers.len() + self.new.numbers.len()
+    }
+
     /// How many steps it takes to know how many differ: one for each diagonal that is gone along, by the greedy
-    /// algorithm of Myers' paper, and each token on it. `None`: more than so many.
-    fn steps(&self, steps_max: usize) -> Option<usize> {
+    /// algorithm of Myers' paper, and each token on it. Or, if it takes more than `steps_max`, how many were taken.
+    fn steps(&self, steps_max: usize) -> Result<usize, usize> {
         let [old, new] = [&self.old.numbers[..], &self.new.numbers[..]];
         let apart = old.len().abs_diff(new.len());
         if steps_max < apart.saturating_mul(apart) / 2 {
-            return None;
+            return Err(0);
         }
         let mut steps: usize = 0;
         // How far into the old text one comes, by how many of its tokens have gone.
@@ -199,18 +223,18 @@ impl Tokens {
                 let equal = old.iter().zip(new).take_while(|(old, new)| old == new).count();
                 steps = steps.saturating_add(1 + equal);
                 if steps_max < steps {
-                    return None;
+                    return Err(steps);
                 }
                 if equal == old.len() && equal == new.len() {
-                    return Some(steps);
+                    return Ok(steps);
                 }
                 reach[gone] = start + equal;
             }
         }
     }
 
-    /// The fewest letters between those that a piece has in common.
-    fn differences(&self, whole: &Piece) -> Vec<Piece> {
+    /// What lies between those that a piece has in common.
+    fn differences(&self, whole: &Piece, algorithm: Algorithm) -> Vec<Piece> {
         let mut found = Vec::new();
         let mut left = whole.clone();
         let mut differs = |old: Range<usize>, new: Range<usize>| {
@@ -218,7 +242,7 @@ impl Tokens {
                 found.push(Piece { old, new });
             }
         };
-        for part in capture_diff_slices(Algorithm::RawMyers, &self.old.numbers, &self.new.numbers) {
+        for part in capture_diff_slices(algorithm, &self.old.numbers, &self.new.numbers) {
             let DiffOp::Equal { old_index, new_index, len } = part else { continue };
             let (old, new) = (&self.old.spans[old_index..], &self.new.spans[new_index..]);
             for (old, new) in old.iter().zip(new).take(len) {
@@ -366,6 +390,25 @@ mod tests {
         let old: String = (0..20_000).map(line).collect();
         let new = old.replacen("line 1 of", "line one of", 1).replacen("19998 of", "19998th of", 1);
         assert_eq!(shown(&old, &new), [pair("1", "one"), pair("", "th")]);
+    }
+
+    #[test]
+    fn what_moves_by_far_leaves_the_rest_where_it_is() {
+        let mut random = fastrand::Rng::with_seed(7);
+        let lines: Vec<String> = (0..6_000).map(|_| prose(&mut random, 8)).collect();
+        let (stay, moved) = (lines[..3_900].concat(), lines[3_900..].concat());
+        let changed = shown(&format!("{stay}{moved}"), &format!("{moved}{stay}"));
+        let letters: usize = changed.iter().map(|(old, new)| old.len() + new.len()).sum();
+        assert!(letters < 2 * moved.len() + 200, "{letters} of {} moved", moved.len());
+        // A page behind a paragraph that is edited, of the same words.
+        let words: Vec<String> = (0..50).map(|_| prose(&mut random, 1).replace('\n', "")).collect();
+        let mut page =
+            |count| (0..count).map(|_| &words[random.usize(..50)][..]).collect::<String>();
+        let (paragraph, behind) = (page(200), page(10_000));
+        let edited = format!("# {}", paragraph.replacen(&words[7], "", 1));
+        let changed = shown(&paragraph, &format!("{edited}{behind}!"));
+        let went: usize = changed.iter().map(|(old, _)| old.len()).sum();
+        assert!(went < paragraph.len() / 2, "{went} of {}", paragraph.len());
     }
 
     #[test]

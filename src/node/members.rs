@@ -160,8 +160,12 @@ impl Members {
             known.starts.push_back(envelope.from);
             known.forget_a_start();
         }
-        known.hear(envelope.node, envelope.from);
-        known.replays.entry(envelope.from).or_default().hear(envelope.number)
+        let fresh = known.replays.entry(envelope.from).or_default().hear(envelope.number);
+        // What is said to anybody may have been said long ago, and be said again by somebody else.
+        if fresh && envelope.to == self.incarnation {
+            known.hear(envelope.node, envelope.from);
+        }
+        fresh
     }
 
     /// Takes note of an answer.
@@ -388,6 +392,7 @@ pub(super) fn below(ambient: &Ambient, end: u64) -> u64 {
 mod tests {
     use super::*;
     use crate::node::member::tests::hello;
+    use tokio::time::advance;
 
     #[test]
     fn of_too_many_nodes_the_one_unheard_longest_is_forgotten() {
@@ -413,7 +418,7 @@ mod tests {
         // The first is configured, the second pushed to, and the third is heard again.
         members.meet(node(0), Terms::open());
         members.link(node(1), true);
-        let to = IncarnationId::from_bytes([0; 16]);
+        let to = start(9_999);
         members.hear(&Envelope { node: node(2), from: start(2), to, number: 1, seal: [0; 32] });
         assert_eq!(comes(MEMBERS_MAX), Entry::Open);
         assert_eq!(count(), (MEMBERS_MAX, MEMBERS_MAX));
@@ -429,6 +434,34 @@ mod tests {
         assert_eq!(comes(MEMBERS_MAX + 1), Entry::Open);
         assert!(members.member(node(4)).is_none());
         assert_eq!(count(), (MEMBERS_MAX, MEMBERS_MAX));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_twin_is_refused_as_long_as_the_other_asks_or_answers_and_no_longer() {
+        let node = |byte| NodeId::from_bytes([byte; 16]);
+        let start = |byte| IncarnationId::from_bytes([byte; 16]);
+        let members = Members::new(MemberKey::derived(b"a secret"), node(9), start(9));
+        let comes = |byte| members.let_in(node(1), start(byte));
+        let entries = [1, 2, 1, 2, 1, 2].map(comes);
+        assert_eq!(entries[4..], [Entry::Open, Entry::Twin]);
+        let (from, to) = (start(1), start(9));
+        let request = Envelope { node: node(1), from, to, number: 1, seal: [0; 32] };
+        for heard in 1..7 {
+            advance(Duration::from_secs(40)).await;
+            match heard % 2 {
+                1 => assert!(members.hear(&Envelope { number: heard, ..request })),
+                _ => members.hear_answer(node(1), start(1)),
+            }
+            assert_eq!(comes(2), Entry::Twin, "{heard}");
+        }
+        advance(Duration::from_secs(40)).await;
+        // Neither what is said again, nor what is said to anybody, was said now.
+        assert!(!members.hear(&request));
+        let anybody = IncarnationId::from_bytes([0; 16]);
+        members.hear(&Envelope { to: anybody, number: 7, ..request });
+        members.hear_answer(node(1), start(2));
+        advance(Duration::from_secs(20)).await;
+        assert_eq!(comes(2), Entry::Open);
     }
 
     #[test]

@@ -11,7 +11,7 @@ const DISPLACED_MAX: usize = 16;
 /// One hello may have been on its way, from each of two sessions.
 const RETURNS_MIN: u32 = 3;
 
-/// How long a start may be silent, and is still said to run: two of the longest pauses.
+/// How long a start may be silent, and is still said to run: two of the longest pauses between two tries.
 const SILENCE_MAX: Duration = Duration::from_secs(60);
 
 /// The starts of a node that have said hello.

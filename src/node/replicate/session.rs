@@ -265,6 +265,7 @@ async fn greet(node: &Node, peer: &Arc<Peer>, client: &Client) -> Result<Session
     };
     // Only what is said to one start of one node counts there: it cannot be said again elsewhere, or later.
     let anybody = say(None).await?;
+    members.hear_answer(anybody.node, anybody.incarnation);
     let hello = say(Some(anybody.incarnation)).await?;
     if hello.node == node.id() {
         let why = "it is this very node".to_owned();
@@ -335,8 +336,11 @@ impl Session {
         let members = self.node.members();
         let envelope = (&members.key, members.envelope(Some(self.start)));
         let to = (&self.peer.options.url, &self.peer.wire);
-        let told = self.client.ask(to, path, envelope, body, within).await?;
-        members.hear_answer(self.id, self.start);
+        let told = self.client.ask(to, path, envelope, body, within).await;
+        if matches!(told, Ok(_) | Err(peer::Error::Refused(_))) {
+            members.hear_answer(self.id, self.start);
+        }
+        let told = told?;
         self.peer.heard(self.id, self.node.ambient().unix_ms());
         Ok(told)
     }
