@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run build test format lint unit clients test-browser examples fuzz bench soak
+.PHONY: help run build test format lint unit clients test-browser examples planted fuzz bench soak
 
 # libclang and RocksDB's archive, found or made; the environment for cargo.
 SETUP = eval "$$(.ci/setup)"
@@ -79,9 +79,15 @@ examples: ## Make what the page of examples needs of npm's packages anew
 bench: ## Each figure beside its floor, in one run (ARGS=NAME for those that hold NAME, ARGS=--list)
 	@$(SETUP); cargo bench --quiet --locked --bench figures -- $(ARGS)
 
+planted: ## Faults planted in copies of the sources are found by the simulation
+	@$(STEP) 'planted faults'; tests/planted/run
+
 # There is no unsafe code here: without a sanitizer there are ten times as many runs.
-fuzz: ## Run each fuzz target for SECONDS_EACH seconds (nightly Rust, cargo-fuzz)
-	@for target in $$(cd fuzz && cargo +nightly fuzz list); do \
+fuzz: ## Run each fuzz target for SECONDS_EACH seconds (nightly Rust)
+	@rustup toolchain list | grep -q ^nightly || { echo 'nightly Rust is missing: rustup toolchain install nightly'; exit 1; }
+	@export PATH="$$PWD/target/tools/bin:$$PATH"; \
+	cargo fuzz --version >/dev/null 2>&1 || cargo install --quiet --locked cargo-fuzz@0.13.1 --root target/tools; \
+	for target in $$(cd fuzz && cargo +nightly fuzz list); do \
 		$(STEP) "fuzz $$target"; \
 		cargo +nightly fuzz run --release --sanitizer none $$target -- -max_total_time=$(SECONDS_EACH) -rss_limit_mb=512 -timeout=5 || exit 1; \
 	done

@@ -90,14 +90,32 @@ fn two_nodes(input: &mut Unstructured<'_>, key: &SketchKey) -> Result<()> {
                 break;
             }
             Next::Slices { some, .. } => {
-                assert!(cells < 4 * differ.len() + 64, "{} in {cells}", differ.len());
                 assert!(some.iter().all(|found| differ.contains(found)));
+                let rest = differ.iter().filter(|difference| !some.contains(difference));
+                let tangled = cells < 4 * differ.len() + 64 || is_tangled(rest, key, cells);
+                assert!(tangled, "{} of {} in {cells}", some.len(), differ.len());
                 break;
             }
             Next::Other => panic!("the set is shared"),
         }
     }
     Ok(())
+}
+
+/// Whether no cell holds one of these alone, as happens now and then: then none can be read.
+fn is_tangled<'a>(
+    differ: impl Iterator<Item = &'a Difference>,
+    key: &SketchKey,
+    cells: usize,
+) -> bool {
+    let mut held = vec![0; cells];
+    for difference in differ {
+        let mut alone = Sketch::new(cells);
+        alone.change(key, difference.position, difference.by);
+        let at = alone.cells().iter().map(|cell| usize::from(!cell.is_zero()));
+        held.iter_mut().zip(at).for_each(|(held, at)| *held += at);
+    }
+    held.iter().any(|held| *held != 0) && !held.contains(&1)
 }
 
 /// Bytes as cells, and as each message: one that is decoded has no other spelling.

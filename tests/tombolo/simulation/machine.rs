@@ -15,7 +15,7 @@ use tokio::time;
 use tombolo::{
     doc::{Edit, Form, Limits, Patch, parse},
     http,
-    ident::{Name, Version},
+    ident::{Cursor, Name, Version},
     node::{
         Ambient, Direction, Error, Executor, Filter, Node, Options, PeerOptions, PeerStatus,
         Precondition, Secret, Since, Source, StartError, Write, Written,
@@ -30,6 +30,9 @@ const KEPT: u64 = 6;
 const EDITED: u64 = 4;
 /// How often a machine says what it holds, once nobody writes.
 const LOOK: Duration = Duration::from_millis(500);
+/// Longest pauses of a reader of the feed, in milliseconds: while it reads on, and while it is away.
+const THERE: u64 = 500;
+const AWAY: u64 = 15_000;
 /// How long a machine that has lost something may not have told others.
 const UNHEARD: Duration = Duration::from_secs(80);
 
@@ -68,9 +71,18 @@ impl Sea {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Held {
     pub(super) documents: BTreeMap<Name, (Version, u32, Option<Bytes>)>,
+    /// Whether the reader that has followed its feed, through all its starts, was told just these.
+    pub(super) told: bool,
     pub(super) peers: Vec<PeerStatus>,
     pub(super) changes_taken: u64,
     pub(super) changes_held: u64,
+}
+
+/// A reader of one machine's feed, through all its starts, and what it was told.
+#[derive(Debug, Clone, Default)]
+struct Reader {
+    cursor: Option<Cursor>,
+    documents: BTreeMap<Name, Version>,
 }
 
 /// A machine.
@@ -90,6 +102,7 @@ struct State {
     starts: u64,
     node: Option<Node>,
     held: Option<Held>,
+    reader: Reader,
     /// When it lost something last.
     lost: Option<Duration>,
     /// Its data is a copy of another machine's.
@@ -256,7 +269,8 @@ impl Machine {
         });
         let replicating = node.replicate(peers.collect(), Client::new(Network), pending());
         let writing = self.write(&node, &mut random);
-        tokio::join!(serving, replicating, writing, self.look(&node));
+        let following = self.follow(&node, fastrand::Rng::with_seed(!seed));
+        tokio::join!(serving, replicating, writing, following, self.look(&node));
         Ok(())
     }
 
@@ -282,9 +296,47 @@ impl Machine {
             if self.sea.phase() == Phase::Write {
                 continue;
             }
-            if let Ok(held) = look(node).await {
-                self.lock().held = Some(held);
+            let _ = self.read_on(node, usize::MAX).await;
+            if let Ok(mut held) = look(node).await {
+                let mut state = self.lock();
+                let documents = held.documents.iter().map(|(name, (version, ..))| (name, version));
+                held.told = documents.eq(&state.reader.documents);
+                state.held = Some(held);
             }
+        }
+    }
+
+    /// Reads on in the feed now and then, and mostly late after a start.
+    async fn follow(&self, node: &Node, mut random: fastrand::Rng) {
+        let mut pause = AWAY;
+        loop {
+            time::sleep(Duration::from_millis(random.u64(..pause))).await;
+            let _ = self.read_on(node, random.usize(1..40)).await;
+            pause = if random.bool() { THERE } else { AWAY };
+        }
+    }
+
+    /// Reads on in the feed: so many rows at most. A reader whose cursor is gone begins anew.
+    async fn read_on(&self, node: &Node, limit: usize) -> Result<(), Error> {
+        loop {
+            let reader = self.lock().reader.clone();
+            let since = reader.cursor.map_or(Since::Beginning, Since::Cursor);
+            let stretch = match node.feed(since, &Filter::default(), limit, None).await {
+                Err(Error::CursorGone) => {
+                    self.tell("its reader begins anew");
+                    self.lock().reader = Reader::default();
+                    continue;
+                }
+                read => read?,
+            };
+            let mut state = self.lock();
+            // Unless it was read on meanwhile.
+            if state.reader.cursor == reader.cursor {
+                let rows = stretch.rows.into_iter().map(|row| (row.name, row.version));
+                state.reader.documents.extend(rows);
+                state.reader.cursor = Some(stretch.next);
+            }
+            return Ok(());
         }
     }
 
@@ -437,5 +489,6 @@ async fn look(node: &Node) -> Result<Held, Error> {
     }
     let figures = node.figures().await;
     let (changes_taken, changes_held) = (figures.peer_changes_taken, figures.peer_changes_held);
-    Ok(Held { documents, peers: node.peer_statuses(), changes_taken, changes_held })
+    let peers = node.peer_statuses();
+    Ok(Held { documents, told: false, peers, changes_taken, changes_held })
 }

@@ -269,6 +269,7 @@ impl Fleet<'_> {
                 && first.documents.keys().any(|name| name.key().as_str() == "count")
                 && rest.iter().flatten().filter(|held| held.documents == first.documents).count()
                     == rest.len()
+                && all.iter().flatten().all(|held| held.told)
             {
                 self.tell(&format!("equal: {} documents", first.documents.len()));
                 return (self.now() - began, first.clone());
@@ -365,6 +366,9 @@ fn differences(all: &[Option<Held>]) -> String {
         let names: Vec<String> =
             differ.map(|(name, _)| format!("{}/{}", name.collection(), name.key())).collect();
         text += &format!("\nn{index}: {} documents, others: {names:?}", held.documents.len());
+        if !held.told {
+            text += "; its reader was told something else";
+        }
         for peer in &held.peers {
             text += &format!("\n  {peer:?}");
         }
