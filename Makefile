@@ -30,6 +30,7 @@ test: format lint unit clients ## Everything that CI runs
 
 format:
 	@$(STEP) 'format'; cargo fmt --check
+	@$(STEP) 'faults can be planted'; git apply --check tests/planted/*.patch
 
 # As tests are built: what the compiler itself runs is compiled once for both.
 lint:

@@ -158,10 +158,21 @@ pub(crate) async fn equal(islands: &[&Island], documents: usize) {
 
 /// Lets all of them replicate with all others, and waits until each pushes to each.
 pub(crate) async fn mesh(islands: &mut [Island]) {
+    let pairs = |one| (0..one).map(move |other| (one, other));
+    let links: Vec<_> = (0..islands.len()).flat_map(pairs).collect();
+    link(islands, &links).await;
+}
+
+/// Lets these pairs replicate, and waits until each pushes to the other.
+async fn link(islands: &mut [Island], links: &[(usize, usize)]) {
     let peers: Vec<PeerOptions> = islands.iter().map(Island::peer).collect();
     for (index, island) in islands.iter_mut().enumerate() {
-        let others = peers.iter().enumerate().filter(|(other, _)| *other != index);
-        island.join(others.map(|(_, peer)| peer.clone()).collect());
+        let other = |&(one, other): &(usize, usize)| match index {
+            _ if one == index => Some(other),
+            _ if other == index => Some(one),
+            _ => None,
+        };
+        island.join(links.iter().filter_map(other).map(|other| peers[other].clone()).collect());
     }
     // And until each has told each of it: then nobody says hello any more. Naps take longer where there is
     // little to compute with, as greetings do.
@@ -171,7 +182,7 @@ pub(crate) async fn mesh(islands: &mut [Island]) {
         let up = statuses.filter(|status| status.state == PeerState::Up);
         let hellos: Vec<u64> = up.map(|status| status.messages["hello"].requests).collect();
         let said = hellos.iter().sum();
-        let settled = hellos.len() == islands.len() * (islands.len() - 1) && said == before;
+        let settled = hellos.len() == 2 * links.len() && said == before;
         (naps, before) = (if settled { naps + 1 } else { 0 }, said);
         time::sleep(Duration::from_millis(20)).await;
     }
@@ -697,6 +708,53 @@ async fn each_change_goes_once_to_each(count: usize) {
     let told: Vec<_> = told.map(|status| (status.repaired, status.messages)).collect();
     let copies = (count as u64 - 1) * changes;
     assert_eq!((taken, held), (copies, 0), "one copy for each other node, and no more: {told:?}");
+    for island in islands {
+        island.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn in_a_ring_the_feed_brings_everything_to_all() {
+    the_feed_brings_everything_to_all(&[(0, 1), (1, 2), (2, 3), (3, 4), (4, 0)]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn in_a_star_the_feed_brings_everything_to_all() {
+    the_feed_brings_everything_to_all(&[(0, 1), (0, 2), (0, 3), (0, 4)]).await;
+}
+
+/// Five nodes: what they wrote apart they repair once they are linked, and from then on nothing more.
+async fn the_feed_brings_everything_to_all(links: &[(usize, usize)]) {
+    let mut islands = Vec::new();
+    for index in 0..5 {
+        let island = Island::new().await;
+        island.put("notes/shared", &format!(r#"{{"by":{index}}}"#)).await;
+        island.put(&format!("notes/{index}-apart"), "{}").await;
+        islands.push(island);
+    }
+    link(&mut islands, links).await;
+    equal(&islands.iter().collect::<Vec<_>>(), 6).await;
+    let repaired = async |islands: &[Island]| {
+        // Whatever runs comes to its end.
+        time::sleep(Duration::from_secs(12)).await;
+        let statuses = islands.iter().flat_map(|island| island.node.peer_statuses());
+        statuses.map(|status| status.repaired).sum::<u64>()
+    };
+    let before = repaired(&islands).await;
+    assert_ne!(before, 0, "what was written apart");
+    for round in 0..40 {
+        for (index, island) in islands.iter().enumerate() {
+            island.put("notes/shared", &format!(r#"{{"by":{index},"n":{round}}}"#)).await;
+            island.put(&format!("notes/{index}-{round}"), "{}").await;
+        }
+    }
+    for (index, island) in islands.iter().enumerate() {
+        island.write(&format!("notes/{index}-apart"), Edit::Delete).await;
+    }
+    equal(&islands.iter().collect::<Vec<_>>(), 6 + 5 * 40).await;
+    let all = islands[0].all().await;
+    assert!((0..5).all(|index| all[&name(&format!("notes/{index}-apart"))].2.is_none()));
+    assert_eq!(repaired(&islands).await, before, "the feed left something to the sketch");
     for island in islands {
         island.stop().await;
     }
