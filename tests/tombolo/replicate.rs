@@ -167,18 +167,20 @@ pub(crate) async fn mesh(islands: &mut [Island]) {
 async fn link(islands: &mut [Island], links: &[(usize, usize)]) {
     let peers: Vec<PeerOptions> = islands.iter().map(Island::peer).collect();
     for (index, island) in islands.iter_mut().enumerate() {
-        let other = |&(one, other): &(usize, usize)| match index {
-            _ if one == index => Some(other),
-            _ if other == index => Some(one),
+        let linked = |&(one, other): &(usize, usize)| match index {
+            _ if one == index => Some(peers[other].clone()),
+            _ if other == index => Some(peers[one].clone()),
             _ => None,
         };
-        island.join(links.iter().filter_map(other).map(|other| peers[other].clone()).collect());
+        island.join(links.iter().filter_map(linked).collect());
     }
     // And until each has told each of it: then nobody says hello any more. Naps take longer where there is
     // little to compute with, as greetings do.
+    let until = time::Instant::now() + SOON;
     let (mut before, mut naps) = (0, 0);
     while naps < 100 {
         let statuses = islands.iter().flat_map(|island| island.node.peer_statuses());
+        assert!(time::Instant::now() < until, "not linked: {:?}", statuses.collect::<Vec<_>>());
         let up = statuses.filter(|status| status.state == PeerState::Up);
         let hellos: Vec<u64> = up.map(|status| status.messages["hello"].requests).collect();
         let said = hellos.iter().sum();
