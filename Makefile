@@ -10,7 +10,8 @@ SHELL := /bin/bash
 SETUP = eval "$$(.ci/setup)"
 # Arguments for `make run`, such as ARGS="--listen 127.0.0.1:0", and for `make bench`.
 ARGS ?=
-# Seconds for each target of `make fuzz`; how much `make soak` runs of each.
+# Seconds for each target of `make fuzz`; how much `make soak` runs of each. `make planted` has SEEDS of its own
+# (60), and FAULT=NAME.
 SECONDS_EACH ?= 300
 SEEDS ?= 20000
 SIMULATIONS ?= 10000
@@ -85,10 +86,11 @@ planted: ## Faults planted in copies of the sources are found by the simulation
 
 # There is no unsafe code here: without a sanitizer there are ten times as many runs.
 fuzz: ## Run each fuzz target for SECONDS_EACH seconds (nightly Rust)
-	@rustup toolchain list | grep -q ^nightly || { echo 'nightly Rust is missing: rustup toolchain install nightly'; exit 1; }
+	@cargo +nightly --version >/dev/null 2>&1 || { echo 'nightly Rust is missing: rustup toolchain install nightly'; exit 1; }
 	@export PATH="$$PWD/target/tools/bin:$$PATH"; \
 	cargo fuzz --version >/dev/null 2>&1 || cargo install --quiet --locked cargo-fuzz@0.13.1 --root target/tools; \
-	for target in $$(cd fuzz && cargo +nightly fuzz list); do \
+	targets=$$(cd fuzz && cargo +nightly fuzz list); \
+	for target in $$targets; do \
 		$(STEP) "fuzz $$target"; \
 		cargo +nightly fuzz run --release --sanitizer none $$target -- -max_total_time=$(SECONDS_EACH) -rss_limit_mb=512 -timeout=5 || exit 1; \
 	done

@@ -9,6 +9,8 @@ use tombolo::sync::{
 };
 
 const SET: SetId = SetId(1);
+/// Most differences that may be in the same cells by chance.
+const TANGLED_MAX: usize = 8;
 
 /// Holds for all data, or panics.
 pub fn property(data: &[u8]) {
@@ -92,8 +94,12 @@ fn two_nodes(input: &mut Unstructured<'_>, key: &SketchKey) -> Result<()> {
             Next::Slices { some, .. } => {
                 assert!(some.iter().all(|found| differ.contains(found)));
                 let rest = differ.iter().filter(|difference| !some.contains(difference));
-                let tangled = cells < 4 * differ.len() + 64 || is_tangled(rest, key, cells);
-                assert!(tangled, "{} of {} in {cells}", some.len(), differ.len());
+                let rest: Vec<&Difference> = rest.collect();
+                let many = cells < 4 * differ.len() + 64;
+                // What was read of all cells leaves what chance has put into the same ones: few.
+                let chance = is_tangled(&rest, key, cells) && (many || rest.len() <= TANGLED_MAX);
+                let excused = chance || many && some.is_empty();
+                assert!(excused, "{} of {} in {cells}", some.len(), differ.len());
                 break;
             }
             Next::Other => panic!("the set is shared"),
@@ -103,11 +109,7 @@ fn two_nodes(input: &mut Unstructured<'_>, key: &SketchKey) -> Result<()> {
 }
 
 /// Whether no cell holds one of these alone, as happens now and then: then none can be read.
-fn is_tangled<'a>(
-    differ: impl Iterator<Item = &'a Difference>,
-    key: &SketchKey,
-    cells: usize,
-) -> bool {
+fn is_tangled(differ: &[&Difference], key: &SketchKey, cells: usize) -> bool {
     let mut held = vec![0; cells];
     for difference in differ {
         let mut alone = Sketch::new(cells);

@@ -737,7 +737,7 @@ async fn the_feed_brings_everything_to_all(links: &[(usize, usize)]) {
     link(&mut islands, links).await;
     equal(&islands.iter().collect::<Vec<_>>(), 6).await;
     let repaired = async |islands: &[Island]| {
-        // Whatever runs comes to its end.
+        // Whatever runs comes to its end: rounds wait for the feed, and repair until all is told.
         time::sleep(Duration::from_secs(12)).await;
         let statuses = islands.iter().flat_map(|island| island.node.peer_statuses());
         statuses.map(|status| status.repaired).sum::<u64>()

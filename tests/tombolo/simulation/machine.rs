@@ -71,8 +71,8 @@ impl Sea {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Held {
     pub(super) documents: BTreeMap<Name, (Version, u32, Option<Bytes>)>,
-    /// Whether the reader that has followed its feed, through all its starts, was told just these.
-    pub(super) told: bool,
+    /// Whether the reader that has followed its feed, through all its starts, knows just these.
+    pub(super) reader_agrees: bool,
     pub(super) peers: Vec<PeerStatus>,
     pub(super) changes_taken: u64,
     pub(super) changes_held: u64,
@@ -82,6 +82,8 @@ pub(super) struct Held {
 #[derive(Debug, Clone, Default)]
 struct Reader {
     cursor: Option<Cursor>,
+    /// Whether the machine may have lost what it was told since: then its cursor may be gone.
+    behind_is_lost: bool,
     documents: BTreeMap<Name, Version>,
 }
 
@@ -175,6 +177,7 @@ impl Machine {
         if self.sea.durability == Durability::Relaxed {
             // A tail of the last interval between two syncs, and of what waited for it.
             state.lost = Some(at);
+            state.reader.behind_is_lost = true;
             let synced = state.broken.unwrap_or(at).saturating_sub(Duration::from_secs(1));
             self.sea.oracle().goes_back(self.index, synced);
         }
@@ -203,6 +206,7 @@ impl Machine {
         let (made, copy) = &state.backups[index];
         let (made, copy) = (*made, Arc::new(copy.restart()));
         (state.engine, state.lost, state.broken) = (copy, Some(at), None);
+        state.reader.behind_is_lost = true;
         // What was acknowledged and not yet synced when it was made is not in it.
         self.sea.oracle().goes_back(self.index, made.saturating_sub(Duration::from_secs(1)));
         true
@@ -214,6 +218,7 @@ impl Machine {
         let mut state = self.lock();
         (state.engine, state.lost, state.broken) = (Arc::new(copy), Some(at), None);
         (state.copied, state.backups) = (true, Vec::new());
+        state.reader.behind_is_lost = true;
         self.sea.oracle().goes_back(self.index, Duration::ZERO);
     }
 
@@ -300,7 +305,7 @@ impl Machine {
             if let Ok(mut held) = look(node).await {
                 let mut state = self.lock();
                 let documents = held.documents.iter().map(|(name, (version, ..))| (name, version));
-                held.told = documents.eq(&state.reader.documents);
+                held.reader_agrees = documents.eq(&state.reader.documents);
                 state.held = Some(held);
             }
         }
@@ -317,24 +322,36 @@ impl Machine {
     }
 
     /// Reads on in the feed: so many rows at most. A reader whose cursor is gone begins anew.
+    ///
+    /// # Panics
+    /// Its cursor is gone, and nothing was lost.
     async fn read_on(&self, node: &Node, limit: usize) -> Result<(), Error> {
         loop {
             let reader = self.lock().reader.clone();
             let since = reader.cursor.map_or(Since::Beginning, Since::Cursor);
             let stretch = match node.feed(since, &Filter::default(), limit, None).await {
                 Err(Error::CursorGone) => {
+                    assert!(
+                        reader.behind_is_lost,
+                        "n{}: a cursor is gone, and no rows",
+                        self.index
+                    );
                     self.tell("its reader begins anew");
                     self.lock().reader = Reader::default();
                     continue;
                 }
                 read => read?,
             };
+            if !stretch.rows.is_empty() {
+                self.tell(&format!("its reader reads {} rows", stretch.rows.len()));
+            }
             let mut state = self.lock();
             // Unless it was read on meanwhile.
             if state.reader.cursor == reader.cursor {
                 let rows = stretch.rows.into_iter().map(|row| (row.name, row.version));
                 state.reader.documents.extend(rows);
                 state.reader.cursor = Some(stretch.next);
+                state.reader.behind_is_lost = false;
             }
             return Ok(());
         }
@@ -490,5 +507,5 @@ async fn look(node: &Node) -> Result<Held, Error> {
     let figures = node.figures().await;
     let (changes_taken, changes_held) = (figures.peer_changes_taken, figures.peer_changes_held);
     let peers = node.peer_statuses();
-    Ok(Held { documents, told: false, peers, changes_taken, changes_held })
+    Ok(Held { documents, reader_agrees: false, peers, changes_taken, changes_held })
 }

@@ -269,7 +269,7 @@ impl Fleet<'_> {
                 && first.documents.keys().any(|name| name.key().as_str() == "count")
                 && rest.iter().flatten().filter(|held| held.documents == first.documents).count()
                     == rest.len()
-                && all.iter().flatten().all(|held| held.told)
+                && all.iter().flatten().all(|held| held.reader_agrees)
             {
                 self.tell(&format!("equal: {} documents", first.documents.len()));
                 return (self.now() - began, first.clone());
@@ -366,8 +366,8 @@ fn differences(all: &[Option<Held>]) -> String {
         let names: Vec<String> =
             differ.map(|(name, _)| format!("{}/{}", name.collection(), name.key())).collect();
         text += &format!("\nn{index}: {} documents, others: {names:?}", held.documents.len());
-        if !held.told {
-            text += "; its reader was told something else";
+        if !held.reader_agrees {
+            text += "; its reader knows something else";
         }
         for peer in &held.peers {
             text += &format!("\n  {peer:?}");
